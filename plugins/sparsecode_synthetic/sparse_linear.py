@@ -1,0 +1,136 @@
+"""Sparse linear combinations of random features."""
+
+import warnings
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag, normalize
+
+from sparsecode_pl.data import GroundTruth, SampledActivations, generator
+
+# Streams of random numbers of our own, beside those of the base class.
+_FEATURES, _CODES, _NOISE = 10, 11, 12
+_DENSE_ENTRIES = 2**24
+
+
+class SparseLinear(SampledActivations):
+    """Sparse sums of random features plus noise: the true features and their sparsity are known.
+
+    Appendix D of "Measuring Feature Sparsity in Language Models" (arXiv 2310.07837). The features are uniform on the
+    unit sphere. In each row each of them is active, independently, with probability `active / num_features`, and its
+    coefficient is then uniform on [0, 1]. The sums are centred (the scored rows by their mean, streamed ones by its
+    expectation), and Gaussian noise of variance `active * noise**2 / d_model` per dimension is added. The features
+    depend on `seed`, `num_features` and `d_model` alone.
+
+    Args:
+        d_model: width of the activations.
+        num_features: number of true features; 4 * d_model if not given.
+        active: mean number of active features a row, the paper's a, in (0, num_features].
+        noise: standard deviation of the noise, relative to sqrt(active / d_model), at least 0.
+        num_samples: rows that are trained on and scored; with `stream` only scored.
+        stream: draw fresh rows for every training batch.
+        kwargs: the arguments of `ActivationDataModule`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> data = SparseLinear(d_model=16, active=3, num_samples=100)
+        >>> data.rows.shape, data.ground_truth.codes.shape, data.ground_truth.half_active
+        (torch.Size([100, 16]), torch.Size([100, 64]), 1.5)
+    """
+
+    def __init__(
+        self,
+        d_model: int = 256,
+        num_features: int | None = None,
+        active: float = 5.0,
+        noise: float = 0.1,
+        num_samples: int = 16384,
+        stream: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_samples=num_samples, stream=stream, **kwargs)
+        if d_model < 1:
+            raise ValueError(f"d_model is {d_model}: give at least 1")
+        if num_features is None:
+            num_features = 4 * d_model
+        if num_features < 1:
+            raise ValueError(f"num_features is {num_features}: give at least 1")
+        if not 0 < active <= num_features:
+            raise ValueError(f"active is {active}: give a number above 0 and at most num_features, {num_features}")
+        if not 0 <= noise < float("inf"):
+            raise ValueError(f"noise is {noise}: give a finite number of at least 0")
+        self._d_model = d_model
+        self.num_features = num_features
+        self.active = active
+        self.noise = noise
+
+    @property
+    def d_model(self) -> int:
+        """Width of the activations."""
+        return self._d_model
+
+    @property
+    def label(self) -> str:
+        """The name and the mean number of active features."""
+        return f"{type(self).__name__} a={self.active:g}"
+
+    @cached_property
+    def features(self) -> Tensor:
+        """The true features, unit rows, (num_features, d_model) float32."""
+        return normalize(torch.randn(self.num_features, self.d_model, generator=generator(self.seed, _FEATURES)))
+
+    @cached_property
+    def ground_truth(self) -> GroundTruth:
+        """The true features, the true codes of `rows` and a/2."""
+        return GroundTruth(features=self.features, codes=self._codes, half_active=self.active / 2)
+
+    @cached_property
+    def _codes(self) -> Tensor:
+        return self._draw_codes(self.num_samples, generator(self.seed, _CODES))
+
+    def load(self) -> Tensor:
+        """The rows that are scored, (num_samples, d_model), their sums centred by their mean."""
+        sums = self._combine(self._codes)
+        mean = sums.mean(0, dtype=torch.float64).float()
+        return sums.sub_(mean).add_(self._draw_noise(self.num_samples, generator(self.seed, _NOISE)))
+
+    def draw(self, num: int, random: torch.Generator) -> Tensor:
+        """Fresh rows, (num, d_model), their sums centred by the expectation."""
+        sums = self._combine(self._draw_codes(num, random))
+        mean = self.active / (2 * self.num_features) * self.features.sum(0)
+        return sums.sub_(mean).add_(self._draw_noise(num, random))
+
+    def _draw_codes(self, num: int, random: torch.Generator) -> Tensor:
+        """Codes, (num, num_features) sparse CSR, drawn so many rows at a time that no mask is large."""
+        chunk = max(1, _DENSE_ENTRIES // self.num_features)
+        counts, columns = [], []
+        for start in range(0, num, chunk):
+            mask = torch.rand(min(chunk, num - start), self.num_features, generator=random)
+            chosen = mask < self.active / self.num_features
+            counts.append(chosen.sum(1))
+            columns.append(chosen.nonzero()[:, 1])
+        crow = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cat(counts).cumsum(0)])
+        column = torch.cat(columns)
+        values = 1 - torch.rand(len(column), generator=random)  # in (0, 1]: what is active is not zero
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(crow, column, values, (num, self.num_features), check_invariants=False)
+
+    def _combine(self, codes: Tensor) -> Tensor:
+        """The sums, codes @ features, (n, d_model)."""
+        return embedding_bag(
+            codes.col_indices(),
+            self.features,
+            codes.crow_indices(),
+            mode="sum",
+            per_sample_weights=codes.values(),
+            include_last_offset=True,
+        )
+
+    def _draw_noise(self, num: int, random: torch.Generator) -> Tensor:
+        scale = self.noise * (self.active / self.d_model) ** 0.5
+        return scale * torch.randn(num, self.d_model, generator=random)

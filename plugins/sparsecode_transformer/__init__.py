@@ -1,0 +1,5 @@
+"""Activations of Hugging Face transformers."""
+
+from sparsecode_transformer.token_embeddings import TokenEmbeddings
+
+__all__ = ["TokenEmbeddings"]

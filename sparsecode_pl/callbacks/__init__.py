@@ -1,0 +1,17 @@
+"""What happens around training: the penalty's rounds, TensorBoard's figures, the progress bar, and what is written."""
+
+from sparsecode_pl.callbacks.adaptive_penalty import AdaptivePenalty
+from sparsecode_pl.callbacks.code_writer import CodeWriter
+from sparsecode_pl.callbacks.dictionary_saver import DictionarySaver
+from sparsecode_pl.callbacks.progress import SparseCodingProgress
+from sparsecode_pl.callbacks.tensorboard_figures import TensorBoardFigures
+from sparsecode_pl.callbacks.tensorboard_hparams import TensorBoardHParams
+
+__all__ = [
+    "AdaptivePenalty",
+    "CodeWriter",
+    "DictionarySaver",
+    "SparseCodingProgress",
+    "TensorBoardFigures",
+    "TensorBoardHParams",
+]

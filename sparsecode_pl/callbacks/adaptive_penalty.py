@@ -1,0 +1,73 @@
+"""The penalty as a share of the largest coefficient."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from sparsecode_pl.coding.checks import check_penalty
+from sparsecode_pl.module import SparseCodingModule
+
+
+class AdaptivePenalty(Callback):
+    """Set lam to `ratio` times the mean over samples of the largest coefficient (paper, section 4.1).
+
+    The first round is at `ratio` times the mean norm of the samples, an upper bound since no coefficient exceeds the
+    norm. After each round lam becomes `ratio` times the mean maximum over all training rows, and training goes on
+    from the same dictionary, until lam moves by no more than `tolerance`. Beginning low instead drives lam towards 0
+    and the codes become dense. `Trainer(max_epochs=...)` caps the rounds; two or three suffice.
+
+    Args:
+        ratio: lam over the mean maximum, in (0, 2).
+        tolerance: relative change of lam, > 0, that counts as settled.
+
+    Raises:
+        ValueError: an argument is out of its range; or, when training begins, the module's own `lam` is set, or the
+            trainer does not score the training rows.
+    """
+
+    def __init__(self, ratio: float = 0.1, tolerance: float = 0.03) -> None:
+        if not 0 < ratio < 2:
+            raise ValueError(f"ratio is {ratio}: give a number in (0, 2); at 2 all codes are zero")
+        if not tolerance > 0:
+            raise ValueError(f"tolerance is {tolerance}: give a number above 0, such as 0.03")
+        self.ratio = ratio
+        self.tolerance = tolerance
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that module and trainer go with an adaptive penalty."""
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, SparseCodingModule):
+            raise TypeError(f"AdaptivePenalty is for SparseCodingModule, not {type(pl_module).__name__}")
+        if pl_module.fixed_lam is not None:
+            raise ValueError(f"lam is {pl_module.fixed_lam}, and AdaptivePenalty would change it: leave one of them out")
+        if trainer.limit_val_batches == 0:
+            raise ValueError("limit_val_batches is 0, but AdaptivePenalty needs the scores of the training rows")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Begin at the upper bound."""
+        if pl_module.lam.isnan():
+            scale = float(pl_module.dictionary.scale)
+            lam = check_penalty(self.ratio * pl_module.data.statistics.mean_norm / scale)
+            pl_module.set_penalty(lam, lam_from=lam)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """After a round, stop if lam has settled, else set it for the next round."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        old = float(pl_module.lam)
+        new = self.ratio * float(trainer.callback_metrics["train/mean_max"])
+        last = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
+        if abs(new - old) <= self.tolerance * old:
+            rank_zero_info(f"lam has settled at {old:.4g} after {trainer.current_epoch + 1} rounds")
+            trainer.should_stop = True
+        elif new == 0:
+            trainer.should_stop = True  # the metrics have warned that all codes are zero
+        elif last:
+            rank_zero_warn(
+                f"lam has not settled: it is {old:.4g}, and {self.ratio} x the mean maximum is {new:.4g}, but "
+                f"max_epochs is {trainer.max_epochs}: raise it for another round"
+            )
+        else:
+            pl_module.set_penalty(new, lam_from=old)

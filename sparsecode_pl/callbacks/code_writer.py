@@ -1,0 +1,50 @@
+"""Codes written to disk as they are found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from sparsecode_pl.coding import save_codes
+
+
+class CodeWriter(BasePredictionWriter):
+    """Write the codes of each predicted batch as a shard; `load_codes` reads the folder.
+
+    Args:
+        folder: where to; "codes" in the trainer's log folder if None.
+
+    Raises:
+        ValueError: the folder has shards already.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the folder, which must not hold other codes."""
+        if stage != "predict":
+            return
+        self._path = Path(trainer.strategy.broadcast(self.folder or str(Path(trainer.log_dir or ".") / "codes")))
+        if trainer.is_global_zero:
+            self._path.mkdir(parents=True, exist_ok=True)
+            if any(self._path.glob("*.safetensors")):
+                raise ValueError(f"folder {self._path} has codes already: remove them, or give another folder")
+        trainer.strategy.barrier()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write one shard."""
+        index, codes = prediction
+        save_codes(self._path / f"codes-{trainer.global_rank:04d}-{batch_idx:06d}.safetensors", codes, index)

@@ -1,0 +1,17 @@
+"""The learnt dictionary in a folder of its own."""
+
+from pathlib import Path
+
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from sparsecode_pl.module import SparseCodingModule
+
+
+class DictionarySaver(Callback):
+    """Save the dictionary after every round to `dictionary/` in the trainer's log folder, as `Dictionary.load` reads."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
+        """Save the dictionary."""
+        if trainer.log_dir is not None:
+            rank_zero_only(pl_module.dictionary.save)(Path(trainer.log_dir) / "dictionary")

@@ -1,0 +1,94 @@
+"""Figures of the codes for TensorBoard."""
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+
+from sparsecode_pl.metrics import CoefficientHistogram
+from sparsecode_pl.module import ROWS, SparseCodingModule
+
+
+class TensorBoardFigures(Callback):
+    """Draw the distribution of the coefficients and the atoms' frequencies after every scoring.
+
+    Args:
+        num_bins: bins of the histogram, logarithmic from a thousandth of lam to a thousand times lam.
+    """
+
+    def __init__(self, num_bins: int = 90) -> None:
+        self.num_bins = num_bins
+        self._histograms: list[CoefficientHistogram] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
+        """Begin to count."""
+        self._histograms = [CoefficientHistogram(self.num_bins).to(pl_module.device) for _ in trainer.val_dataloaders]
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count the coefficients of a batch."""
+        self._histograms[dataloader_idx].update(codes=outputs["codes"], lam=outputs["lam"])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
+        """Compute on all ranks, draw on the first."""
+        counts = {rows: metric.compute().cpu().numpy() for rows, metric in zip(ROWS, self._histograms, strict=False)}
+        frequencies = pl_module.activity.compute().cpu().numpy()
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                draw = logger.experiment.add_figure
+                step = trainer.global_step
+                draw("coefficients", coefficient_figure(counts, self._histograms[0].edges.cpu().numpy()), step)
+                draw("atom_frequencies", frequency_figure(frequencies), step)
+
+
+def coefficient_figure(counts: dict[str, np.ndarray], edges: np.ndarray) -> Figure:
+    """Histogram of the non-zero coefficients over lam.
+
+    Args:
+        counts: by rows ("train", "heldout"), counts a bin, (num_bins,).
+        edges: of the bins, (num_bins + 1,), in units of lam.
+    """
+    figure, axes = _figure()
+    width = np.diff(np.log10(edges))
+    for rows, count in counts.items():
+        axes.stairs(count / max(count.sum(), 1) / width, edges, label=f"{rows} rows", linewidth=1.5)
+    used = np.flatnonzero(sum(counts.values()))
+    if len(used):
+        axes.set_xlim(edges[used[0]], edges[used[-1] + 1])
+    axes.set(xscale="log", xlabel="coefficient / lam", ylabel="density per decade", title="Non-zero coefficients")
+    axes.legend(frameon=False)
+    return figure
+
+
+def frequency_figure(frequencies: np.ndarray) -> Figure:
+    """Sorted frequencies of the atoms over the training rows.
+
+    Args:
+        frequencies: share of the rows that use each atom, (m,).
+    """
+    figure, axes = _figure()
+    alive = np.sort(frequencies[frequencies > 0])[::-1]
+    axes.plot(np.arange(1, len(alive) + 1), alive, linewidth=1.5)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="atom, by frequency",
+        ylabel="share of training rows that use it",
+        title=f"Atom frequencies: {len(alive)} of {len(frequencies)} atoms are used",
+    )
+    return figure
+
+
+def _figure() -> tuple[Figure, matplotlib.axes.Axes]:
+    # A bare Figure belongs to no window and to no pyplot state, so there is nothing to close.
+    figure = Figure(figsize=(6.4, 4), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,0 +1,137 @@
+"""The `sparsecode` command."""
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import Callback, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.table import Table
+
+from sparsecode_pl.callbacks import (
+    AdaptivePenalty,
+    CodeWriter,
+    DictionarySaver,
+    SparseCodingProgress,
+    TensorBoardFigures,
+    TensorBoardHParams,
+)
+from sparsecode_pl.data import ActivationDataModule, import_plugins
+from sparsecode_pl.measure import measure
+from sparsecode_pl.measure.run import check_writable
+from sparsecode_pl.module import SparseCodingModule
+
+
+class MeasuringTrainer(Trainer):
+    """Lightning's trainer; LightningCLI reads the arguments of a subcommand from a method of it."""
+
+    def measure(
+        self,
+        model: SparseCodingModule,
+        datamodule: ActivationDataModule,
+        controls: list[ActivationDataModule] | None = None,
+        seeds: int = 1,
+        output: str = "lightning_logs/measure",
+    ) -> None:
+        """Fit data and its controls; print one table, write results and a picture.
+
+        Args:
+            model: an untrained module.
+            datamodule: what is measured.
+            controls: what it is held against; those that need a source, and name none, take the measured data.
+            seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
+            output: folder in which the run gets a numbered folder of its own.
+        """
+        measure(model, datamodule, controls or (), seeds=seeds, folder=output)
+
+
+class SparseCodingCLI(LightningCLI):
+    """LightningCLI with the plugins, the measurement and the project's callbacks."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands, each with the arguments that do not come from the command line."""
+        return {"measure": {"model", "datamodule"}, **LightningCLI.subcommands()}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The width comes from the data; the adaptive penalty has a group of its own."""
+        parser.link_arguments("data", "model.d_model", compute_fn=_width, apply_on="instantiate")
+        parser.add_lightning_class_args(AdaptivePenalty, "adaptive_penalty")
+
+    def before_instantiate_classes(self) -> None:
+        """Find a folder that cannot be written before any data is loaded."""
+        config = self.config[self.subcommand]
+        check_writable(config["output"] if self.subcommand == "measure" else config["trainer"]["default_root_dir"] or ".")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer with callbacks of its own, so that one fit leaves no trace in the next."""
+        config = {**copy.deepcopy(dict(self._get(self.config_init, "trainer"))), **kwargs}
+        callbacks: list[Callback] = [TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
+        if config["enable_progress_bar"] is not False:
+            callbacks.append(SparseCodingProgress())
+        if self.model.fixed_lam is None and self.subcommand in ("fit", "measure"):
+            callbacks.append(copy.deepcopy(self._get(self.config_init, "adaptive_penalty")))
+        if self.subcommand == "predict":
+            callbacks.append(CodeWriter())
+        if config["logger"] in (None, True):
+            config["logger"] = TensorBoardLogger(
+                config["default_root_dir"] or ".", name="lightning_logs", default_hp_metric=False
+            )
+        return self._instantiate_trainer(config, callbacks)
+
+    def measure(self, **kwargs: Any) -> None:
+        """Run the measurement, with a trainer made from the configuration for each fit."""
+
+        def trainer(module: SparseCodingModule, folder: Path) -> Trainer:
+            logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
+            return self.instantiate_trainer(logger=logger)
+
+        self.save_config_callback = None  # the configuration is the whole run's, and stands in results.json
+        kwargs["folder"] = kwargs.pop("output")
+        kwargs["controls"] = kwargs["controls"] or ()
+        settings = yaml.safe_load(self._parser("measure").dump(self.config["measure"], skip_link_targets=False))
+        measure(kwargs.pop("model"), kwargs.pop("datamodule"), trainer=trainer, settings=settings, **kwargs)
+
+
+def _width(data: ActivationDataModule) -> int:
+    return data.d_model
+
+
+def list_plugins() -> None:
+    """Print the installed plugins, with a line each."""
+    table = Table("plugin", "data", "package", title="Installed data plugins")
+    for name, cls in import_plugins().items():
+        table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], cls.__module__.partition(".")[0])
+    Console().print(table)
+
+
+def main(args: ArgsType = None) -> None:
+    """Entry point of the `sparsecode` command.
+
+    Args:
+        args: the command line; that of the process if None.
+    """
+    words = sys.argv[1:] if args is None else args
+    if words == ["plugins"]:
+        list_plugins()
+        return
+    import_plugins()  # so that their short names are known
+    SparseCodingCLI(
+        SparseCodingModule,
+        ActivationDataModule,
+        trainer_class=MeasuringTrainer,
+        trainer_defaults={"max_epochs": 10, "num_sanity_val_steps": 0, "log_every_n_steps": 10},
+        seed_everything_default=0,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        parser_kwargs={"description": "Measure how sparse a neural network's activations are."},
+        args=args,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Checks of what goes into a coefficient step."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_penalty(lam: float, name: str = "lam") -> float:
+    """Return the penalty as a float.
+
+    Raises:
+        ValueError: not a finite number above 0.
+    """
+    lam = float(lam)
+    if not (math.isfinite(lam) and lam > 0):
+        raise ValueError(f"{name} is {lam}: give a finite penalty above 0, such as a tenth of the mean norm of x")
+    return lam
+
+
+def check_atoms(atoms: Tensor) -> None:
+    """Check that atoms are a matrix of finite unit rows.
+
+    Raises:
+        ValueError: not a float32 or float64 matrix, not finite, or a row whose L2 norm is not 1.
+    """
+    if atoms.ndim != 2 or atoms.numel() == 0 or atoms.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"atoms have shape {tuple(atoms.shape)} and dtype {atoms.dtype}: give a float32 or float64 matrix (m, d)"
+        )
+    norms = torch.linalg.vector_norm(atoms, dim=1)
+    wrong = ~((norms - 1).abs() <= 1e-3)  # so written, NaN is wrong too
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"atoms: {int(wrong.sum())} of {len(atoms)} rows have an L2 norm that is not 1 "
+            f"(first: row {row}, norm {float(norms[row]):.4g}): normalise them, and look for NaN if the norm is nan"
+        )
+
+
+def check_problem(x: Tensor, atoms: Tensor, max_atoms: int | None) -> None:
+    """Check activations and atoms together.
+
+    Raises:
+        ValueError: widths, dtypes or devices differ, x is not finite, or `max_atoms` is below 1.
+    """
+    check_atoms(atoms)
+    if x.ndim != 2 or x.shape[1] != atoms.shape[1]:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but the atoms have width {atoms.shape[1]}: give (n, {atoms.shape[1]})"
+        )
+    if x.dtype != atoms.dtype or x.device != atoms.device:
+        raise ValueError(
+            f"x is {x.dtype} on {x.device}, but the atoms are {atoms.dtype} on {atoms.device}: convert one of them"
+        )
+    if not torch.isfinite(x).all():
+        bad = ~torch.isfinite(x)
+        raise ValueError(
+            f"x: {int(bad.sum())} values are NaN or infinite (first in row {int(bad.any(1).nonzero()[0])}): "
+            "drop these rows, or find out what made them"
+        )
+    if max_atoms is not None and max_atoms < 1:
+        raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")

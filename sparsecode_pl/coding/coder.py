@@ -1,0 +1,44 @@
+"""Configured ways to find codes."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from sparsecode_pl.coding.greedy import Backend, greedy_encode
+
+
+class Coder(ABC):
+    """A way to find codes, with its settings: what `SparseCodingModule` and `Dictionary` take.
+
+    A coder keeps no state between calls and never asks for gradients.
+    """
+
+    @abstractmethod
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+        """Find codes.
+
+        Args:
+            x: activations, centred, (n, d).
+            atoms: unit rows, (m, d), dtype and device of x.
+            lam: penalty, > 0.
+
+        Returns:
+            Codes >= 0, sparse CSR (n, m), indices ascending in each row.
+        """
+
+
+class GreedyCoder(Coder):
+    """The greedy coefficient step (paper, appendix C); see `greedy_encode`.
+
+    Args:
+        max_atoms: most atoms a sample, >= 1; None for no bound.
+        backend: "auto", "torch" or "numba".
+    """
+
+    def __init__(self, max_atoms: int | None = None, backend: Backend = "auto") -> None:
+        self.max_atoms = max_atoms
+        self.backend: Backend = backend
+
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+        """Greedy codes, sparse CSR (n, m); see `Coder`."""
+        return greedy_encode(x, atoms, lam, max_atoms=self.max_atoms, backend=self.backend)

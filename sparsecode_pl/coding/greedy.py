@@ -1,0 +1,55 @@
+"""The greedy coefficient step of the paper, appendix C."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sparsecode_pl.coding.checks import check_penalty, check_problem
+from sparsecode_pl.coding.greedy_numba import greedy_numba
+from sparsecode_pl.coding.greedy_torch import greedy_torch
+
+Backend = Literal["auto", "torch", "numba"]
+BACKENDS = {"torch": greedy_torch, "numba": greedy_numba}
+
+
+@torch.no_grad()
+def greedy_encode(
+    x: Tensor, atoms: Tensor, lam: float, *, max_atoms: int | None = None, backend: Backend = "auto"
+) -> Tensor:
+    """Approximate the non-negative lasso codes of each sample by greedy selection (paper, appendix C).
+
+    With residual r = x, take the atom, among those not yet chosen for the sample, with the largest dot product r.f
+    (ties: the lowest index); a = r.f - lam/2; stop if a <= 0; else a is the atom's coefficient, r <- r - a f, and so
+    on. Each step lowers the sample's objective ||r||^2 + lam * sum(codes) by a^2. With lam near 0 and `max_atoms` k
+    this is k steps of matching pursuit without re-selection.
+
+    Args:
+        x: activations, centred, (n, d) float32 or float64.
+        atoms: unit rows, (m, d), dtype and device of x.
+        lam: penalty, > 0, in units of x.
+        max_atoms: most atoms a sample, >= 1; None for no bound.
+        backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
+            Both keep a Gram matrix of m^2 values.
+
+    Returns:
+        Codes, sparse CSR (n, m), all values > 0, dtype of x, int64 indices ascending in each row.
+
+    Raises:
+        ValueError: lam <= 0, atoms not of unit norm, values that are not finite, widths that differ, or an unknown
+            backend.
+
+    Example:
+        >>> greedy_encode(torch.tensor([[3.0, 1.0]]), torch.eye(2), lam=1.0).to_dense()
+        tensor([[2.5000, 0.5000]])
+    """
+    lam = check_penalty(lam)
+    check_problem(x, atoms, max_atoms)
+    if backend == "auto":
+        backend = "numba" if x.device.type == "cpu" else "torch"
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}: give one of {', '.join(['auto', *BACKENDS])}")
+    if backend == "numba" and x.device.type != "cpu":
+        raise ValueError(f"backend is 'numba', but x is on {x.device}: use 'torch', or move x and atoms to the CPU")
+    most = len(atoms) if max_atoms is None else min(max_atoms, len(atoms))
+    return BACKENDS[backend](x, atoms, lam, most)

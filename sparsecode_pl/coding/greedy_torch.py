@@ -1,0 +1,34 @@
+"""The greedy step in plain PyTorch: the readable reference, for any device."""
+
+import torch
+from torch import Tensor
+
+from sparsecode_pl.coding.codes import csr_codes
+
+
+def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> Tensor:
+    """`greedy_encode` on checked input: all samples take a step together, and those that have finished leave."""
+    n, m = len(x), len(atoms)
+    gram = atoms @ atoms.T
+    dots = x @ atoms.T  # r.f of every unfinished sample with every atom
+    sample = torch.arange(n, device=x.device)
+    rows, cols, values = [], [], []
+    for _ in range(max_atoms):
+        atom = dots.argmax(1)
+        a = dots.gather(1, atom[:, None]).squeeze(1) - lam / 2
+        going = a > 0
+        if not going.all():
+            sample, dots, atom, a = sample[going], dots[going], atom[going], a[going]
+        if len(sample) == 0:
+            break
+        dots -= a[:, None] * gram[atom]
+        dots.scatter_(1, atom[:, None], -torch.inf)  # no atom is chosen twice
+        rows.append(sample)
+        cols.append(atom)
+        values.append(a)
+    row, col = (torch.cat(part) if part else sample.new_empty(0) for part in (rows, cols))
+    value = torch.cat(values) if values else x.new_empty(0)
+    order = (row * m + col).argsort()
+    crow = torch.zeros(n + 1, dtype=torch.int64, device=x.device)
+    crow[1:] = torch.bincount(row, minlength=n).cumsum(0)
+    return csr_codes(crow, col[order], value[order], m)

@@ -1,0 +1,58 @@
+"""Codes on disk: safetensors shards that load back as one sparse matrix."""
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparsecode_pl.coding.codes import csr_codes
+
+
+def save_codes(path: str | Path, codes: Tensor, index: Tensor) -> None:
+    """Write one shard: the codes of some rows.
+
+    Args:
+        path: file to write, ending in ".safetensors".
+        codes: sparse CSR, (k, m).
+        index: which rows of the data these are, (k,) int64.
+    """
+    path = Path(path)
+    parts = {"crow": codes.crow_indices(), "col": codes.col_indices(), "values": codes.values(), "index": index}
+    partial = path.with_suffix(".partial")  # renamed when whole, so that no reader meets half a shard
+    save_file({name: part.cpu().contiguous() for name, part in parts.items()}, partial, {"m": str(codes.shape[1])})
+    partial.replace(path)
+
+
+def load_codes(folder: str | Path) -> Tensor:
+    """Load all shards of a folder, in the order of the data's rows.
+
+    Args:
+        folder: where `sparsecode predict` wrote them.
+
+    Returns:
+        Codes, sparse CSR (n, m).
+
+    Raises:
+        FileNotFoundError: no shard there.
+        ValueError: rows are missing or doubled.
+    """
+    paths = sorted(Path(folder).glob("*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(f"folder {folder} has no .safetensors shards: give the folder `predict` wrote to")
+    shards = []
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            num_atoms = int(file.metadata()["m"])
+            shards.append({name: file.get_tensor(name) for name in ("crow", "col", "values", "index")})
+    index = torch.cat([shard["index"] for shard in shards])
+    n = len(index)
+    if not torch.equal(index.sort().values, torch.arange(n)):
+        raise ValueError(f"folder {folder}: its shards hold {n} rows, but not each of 0 to {n - 1} once; predict again")
+    row = torch.repeat_interleave(index, torch.cat([shard["crow"].diff() for shard in shards]))
+    order = row.argsort(stable=True)
+    crow = torch.zeros(n + 1, dtype=torch.int64)
+    crow[1:] = torch.bincount(row, minlength=n).cumsum(0)
+    col, values = (torch.cat([shard[name] for shard in shards])[order] for name in ("col", "values"))
+    return csr_codes(crow, col, values, num_atoms)

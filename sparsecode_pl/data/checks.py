@@ -1,0 +1,40 @@
+"""Checks of activations, made before anything long begins."""
+
+import torch
+from torch import Tensor
+
+
+def check_activations(x: Tensor, source: str) -> Tensor:
+    """Return `x` as a contiguous float32 CPU matrix, or say what is wrong with it.
+
+    Args:
+        x: activations, (n, d_model).
+        source: where they come from, for the message.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: not a matrix, fewer than two rows, no columns, or values that are not finite.
+
+    Example:
+        >>> check_activations(torch.tensor([[0.0, float("nan")], [1.0, 2.0]]), source="x")
+        Traceback (most recent call last):
+        ...
+        ValueError: x: 1 of 4 activations are NaN or infinite, in 1 of 2 rows (first: row 0, dimension 1). Drop these \
+rows, or find out what made them
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{source}: activations are {kind}: give a floating-point tensor")
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"{source}: activations have shape {tuple(x.shape)}: give a matrix (samples, d_model)")
+    if x.shape[0] < 2:
+        raise ValueError(f"{source}: activations have {x.shape[0]} samples: give at least 2")
+    x = x.detach().to("cpu", torch.float32).contiguous()
+    bad = ~torch.isfinite(x)
+    if bad.any():
+        row, dimension = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"{source}: {int(bad.sum())} of {x.numel()} activations are NaN or infinite, in {int(bad.any(1).sum())} of "
+            f"{len(x)} rows (first: row {row}, dimension {dimension}). Drop these rows, or find out what made them"
+        )
+    return x

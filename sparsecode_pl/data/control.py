@@ -1,0 +1,65 @@
+"""Data known not to be sparse, which the score of real data is held against."""
+
+from typing import Any
+
+from sparsecode_pl.data.base import ActivationDataModule
+from sparsecode_pl.data.sampled import SampledActivations
+
+
+class ControlActivations(SampledActivations):
+    """Random data made to be compared with other data.
+
+    Beside a source, a control has the source's width and number of samples, unless told otherwise, and always its
+    batches, rounds and split: a comparison is fair only if both are learnt alike. `sparsecode measure` attaches the
+    measured data to each control that names no source.
+
+    Args:
+        source: the data that this is a control of.
+        d_model: width; the source's, or 256 without one.
+        num_samples: rows; the source's, or 16,384 without one.
+        stream: draw fresh rows for every training batch.
+        kwargs: the arguments of `ActivationDataModule`.
+
+    Raises:
+        ValueError: `d_model` is below 1 or is not the source's.
+    """
+
+    def __init__(
+        self,
+        source: ActivationDataModule | None = None,
+        d_model: int | None = None,
+        num_samples: int | None = None,
+        stream: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_samples=16384 if num_samples is None else num_samples, stream=stream, **kwargs)
+        if d_model is not None and d_model < 1:
+            raise ValueError(f"d_model is {d_model}: give at least 1")
+        self.source: ActivationDataModule | None = None
+        self._d_model = d_model
+        self._own_num_samples = num_samples is not None
+        if source is not None:
+            self.attach(source)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the activations."""
+        return 256 if self._d_model is None else self._d_model
+
+    def attach(self, source: ActivationDataModule) -> None:
+        """Make this a control of `source`.
+
+        Raises:
+            ValueError: this control has a width of its own, and it is not the source's.
+        """
+        if self._d_model not in (None, source.d_model):
+            raise ValueError(
+                f"d_model is {self._d_model}, but {source.label} has width {source.d_model}: leave d_model out"
+            )
+        self.source = source
+        self._d_model = source.d_model
+        if not self._own_num_samples:
+            self.num_samples = len(source.rows)
+        self.batch_size = source.batch_size
+        self.batches_per_round = source.batches_per_round
+        self.val_split = source.val_split

@@ -1,0 +1,89 @@
+"""Batches as pure functions of their index, shared out over ranks.
+
+A data set here answers for whole batches, not for rows: gathering a batch from a tensor is one indexing call. Which
+batch is asked for is decided in the main process, by `BatchSampler`, so neither ranks nor workers can disagree.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+Key = tuple[int, int]
+
+
+class BatchSampler(DistributedSampler[Key]):
+    """The keys (epoch, index) of an epoch's batches, the same on every rank: the data set takes the rank's share.
+
+    It is a `DistributedSampler` so that Lightning sets its epoch and leaves it in place.
+
+    Args:
+        num_batches: batches an epoch.
+    """
+
+    def __init__(self, num_batches: int) -> None:
+        self.num_batches = num_batches
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((self.epoch, index) for index in range(self.num_batches))
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+
+class TrainingBatches(Dataset[Tensor]):
+    """This rank's share of each global training batch: every `world_size`-th row, from row `rank` on.
+
+    Args:
+        batch: maps (epoch, index) to the global batch, (batch, d_model).
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, batch: Callable[[int, int], Tensor], rank: int, world_size: int) -> None:
+        self.batch = batch
+        self.rank = rank
+        self.world_size = world_size
+
+    def __getitem__(self, key: Key) -> Tensor:
+        return self.batch(*key)[self.rank :: self.world_size]
+
+
+class RowBatches(Dataset[Any]):
+    """Given rows, each once over all ranks, in an equal number of batches on each rank.
+
+    Args:
+        x: all rows, (n, d_model).
+        index: which of them, in order, (k,) int64.
+        batch_size: rows a batch at most, over all ranks.
+        rank: this process.
+        world_size: number of processes.
+        with_index: yield (index, rows) instead of rows.
+    """
+
+    def __init__(
+        self, x: Tensor, index: Tensor, batch_size: int, rank: int, world_size: int, with_index: bool = False
+    ) -> None:
+        self.x = x
+        self.with_index = with_index
+        self.num_batches = max(1, -(-len(index) // batch_size))
+        self.parts = torch.tensor_split(index[rank::world_size], self.num_batches)
+
+    def __getitem__(self, key: Key) -> Tensor | tuple[Tensor, Tensor]:
+        part = self.parts[key[1]]
+        return (part, self.x[part]) if self.with_index else self.x[part]
+
+
+def batch_loader(dataset: Dataset[Any], num_batches: int, num_workers: int) -> DataLoader[Any]:
+    """A loader over a data set of whole batches."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=BatchSampler(num_batches),
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )

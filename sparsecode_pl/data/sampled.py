@@ -1,0 +1,49 @@
+"""Activations drawn from a known distribution."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsecode_pl.data.base import ActivationDataModule
+from sparsecode_pl.data.seeding import generator
+
+_ROWS, _STREAM = 2, 3
+
+
+class SampledActivations(ActivationDataModule):
+    """Activations that can be drawn at will: a fixed set of them, or fresh ones for every batch.
+
+    A plugin implements `draw`. The `num_samples` rows drawn at the start are what is scored; with `stream` the
+    dictionary never trains on them.
+
+    Args:
+        num_samples: rows that are trained on and scored; with `stream` only scored.
+        stream: draw fresh rows for every training batch.
+        kwargs: the arguments of `ActivationDataModule`.
+
+    Raises:
+        ValueError: fewer than 2 samples.
+    """
+
+    def __init__(self, num_samples: int = 16384, stream: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_samples < 2:
+            raise ValueError(f"num_samples is {num_samples}: give at least 2")
+        self.num_samples = num_samples
+        self.stream = stream
+
+    @abstractmethod
+    def draw(self, num: int, random: torch.Generator) -> Tensor:
+        """Fresh rows, (num, d_model), that depend on nothing but `random` and the constructor's arguments."""
+
+    def load(self) -> Tensor:
+        """The rows that are scored, (num_samples, d_model)."""
+        return self.draw(self.num_samples, generator(self.seed, _ROWS))
+
+    def train_batch(self, epoch: int, index: int) -> Tensor:
+        """The global training batch: fresh rows with `stream`, else rows of the fixed set."""
+        if self.stream:
+            return self.draw(self._global_batch(), generator(self.seed, _STREAM, epoch, index))
+        return super().train_batch(epoch, index)

@@ -1,0 +1,26 @@
+"""The metrics as functions of one batch; the classes of the same names in `sparsecode_pl.metrics` accumulate."""
+
+from sparsecode_pl.metrics.functional.atom_activity import atom_activity
+from sparsecode_pl.metrics.functional.atom_recovery import AtomRecoveryScore, atom_recovery
+from sparsecode_pl.metrics.functional.average_coefficient_norm import average_coefficient_norm
+from sparsecode_pl.metrics.functional.coefficient_histogram import coefficient_histogram
+from sparsecode_pl.metrics.functional.explained_variance import explained_variance
+from sparsecode_pl.metrics.functional.mean_max_coefficient import mean_max_coefficient
+from sparsecode_pl.metrics.functional.nonzero_entries import nonzero_entries
+from sparsecode_pl.metrics.functional.normalized_loss import normalized_loss
+from sparsecode_pl.metrics.functional.oracle_sparsity import oracle_sparsity
+from sparsecode_pl.metrics.functional.sparse_coding_loss import sparse_coding_loss
+
+__all__ = [
+    "AtomRecoveryScore",
+    "atom_activity",
+    "atom_recovery",
+    "average_coefficient_norm",
+    "coefficient_histogram",
+    "explained_variance",
+    "mean_max_coefficient",
+    "nonzero_entries",
+    "normalized_loss",
+    "oracle_sparsity",
+    "sparse_coding_loss",
+]

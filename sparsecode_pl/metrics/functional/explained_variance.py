@@ -1,0 +1,51 @@
+"""Share of the variance about the mean that the reconstruction explains."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sparsecode_pl.metrics.functional._codes import squared_norm
+
+
+def _explained_variance_update(residual: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Sums of squared residuals, of x (d,) and of its squares, and the number of rows."""
+    # torchmetrics' own classes sum in the dtype of the input; from float32 rows with a large mean that is noise.
+    if x.ndim != 2 or residual.shape != x.shape:
+        raise ValueError(
+            f"residual has shape {tuple(residual.shape)} and x {tuple(x.shape)}: give both as (n, d), of the same samples"
+        )
+    return squared_norm(residual), x.sum(dim=0, dtype=torch.float64), squared_norm(x), len(x)
+
+
+def _explained_variance_compute(
+    squared_residuals: Tensor, sum_x: Tensor, sum_squares: Tensor, rows: int | Tensor
+) -> Tensor:
+    variation = sum_squares - sum_x.square().sum() / rows
+    # Below this, the difference is rounding and a quotient by it would be a number without meaning.
+    rounding = 8 * torch.finfo(torch.float64).eps * sum_squares
+    return torch.where(variation > rounding, 1 - squared_residuals / variation, math.nan)
+
+
+def explained_variance(residual: Tensor, x: Tensor) -> Tensor:
+    r"""Explained variance, about the mean of all rows scored.
+
+    .. math:: 1 - \frac{\sum_j \lVert x_j - \hat{x}_j \rVert_2^2}{\sum_j \lVert x_j - \bar{x} \rVert_2^2}
+
+    Args:
+        residual: activations minus their reconstruction, (n, d).
+        x: activations, (n, d), centred or not.
+
+    Returns:
+        0-dim float64 <= 1, negative if the mean would be the better reconstruction. NaN if rows are missing or equal.
+
+    Raises:
+        ValueError: residual and x are not matrices of one shape.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[101.0, 0.0], [99.0, 0.0]])
+        >>> explained_variance(residual=torch.tensor([[0.5, 0.0], [0.0, 0.5]]), x=x)  # 1 - 0.5 / 2
+        tensor(0.7500, dtype=torch.float64)
+    """
+    return _explained_variance_compute(*_explained_variance_update(residual, x))

@@ -1,0 +1,319 @@
+"""The LightningModule: alternates the coefficient step and the dictionary step."""
+
+import copy
+import math
+from typing import Any, Literal, Self
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
+from sparsecode_pl.coding.checks import check_penalty
+from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.data.seeding import generator
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.metrics import (
+    AtomActivity,
+    AverageCoefficientNorm,
+    ExplainedVariance,
+    MeanMaxCoefficient,
+    NonZeroEntries,
+    NormalizedLoss,
+    SparseCodingLoss,
+    functional,
+)
+from sparsecode_pl.schedule import RoundSchedule, penalty_at
+
+#: The rows that are scored: those trained on, as in the paper, and those held out.
+ROWS = ("train", "heldout")
+
+
+def score_metrics(prefix: str = "") -> MetricCollection:
+    """The scores of a decomposition (paper, section 3), by the names used in logs and results."""
+    metrics: dict[str, Metric | MetricCollection] = {
+        "S1": AverageCoefficientNorm(),
+        "L_norm": NormalizedLoss(),
+        "N0": NonZeroEntries(),
+        "L": SparseCodingLoss(),
+        "explained_variance": ExplainedVariance(),
+    }
+    return MetricCollection(metrics, prefix=prefix, compute_groups=False)
+
+
+class SparseCodingModule(LightningModule):
+    """Learns a dictionary by sparse coding and scores it.
+
+    For each batch the coder finds the codes, without gradient; with the codes fixed, the optimiser takes
+    `dictionary_steps` steps on the atoms down the objective (paper, eq. 1), and after each the atoms are made unit
+    again. Training goes in *rounds*: one Lightning epoch each, with a fresh optimiser state; in the first half of a
+    round the penalty moves linearly from its old value to its new one, in the second the rate falls linearly to 0. At
+    the end of a round the training rows and the held-out rows are scored.
+
+    Args:
+        d_model: width of the activations.
+        num_atoms: atoms in the dictionary; if None, `expansion` says it.
+        expansion: atoms per dimension, >= 1.
+        lam: penalty, > 0. Fixed, the first round descends to it from three times its value, and training ends after
+            one round unless the trainer has an `EarlyStopping`. If None, the callback `AdaptivePenalty` sets it.
+        eval_lam: penalty for scoring and prediction (paper, appendix H); that of training if None.
+        coder: how codes are found; `GreedyCoder()` if None.
+        init: atoms begin as directions of random samples ("data") or uniform on the sphere ("random").
+        scale: divide the centred activations by their mean norm, so that penalties compare across models.
+        dictionary_steps: optimiser steps a batch, >= 1.
+        optimizer: makes the optimiser from the parameters; Adam at 0.02 by default.
+        lr_scheduler: makes a scheduler that steps after every batch; by default the rate is constant in the first half
+            of each round and falls linearly to 0 in the second.
+        seed: of the initial dictionary.
+
+    Attributes:
+        dictionary: the `Dictionary`.
+        lam: buffer, the penalty of this round; NaN before training.
+        lam_from: buffer, the penalty that this round starts from.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    lam: Tensor
+    lam_from: Tensor
+
+    def __init__(
+        self,
+        d_model: int,
+        num_atoms: int | None = None,
+        expansion: float = 8.0,
+        lam: float | None = None,
+        eval_lam: float | None = None,
+        coder: Coder | None = None,
+        init: Literal["data", "random"] = "data",
+        scale: bool = False,
+        dictionary_steps: int = 1,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=0.02),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("d_model", d_model), ("num_atoms", num_atoms), ("dictionary_steps", dictionary_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: give at least 1")
+        if not (math.isfinite(expansion) and expansion >= 1):
+            raise ValueError(f"expansion is {expansion}: give at least 1 atom per dimension, or num_atoms")
+        if lam is not None:
+            check_penalty(lam)
+        if eval_lam is not None:
+            check_penalty(eval_lam, name="eval_lam")
+        if init not in ("data", "random"):
+            raise ValueError(f"init is {init!r}: give 'data' or 'random'")
+        self.save_hyperparameters(ignore=["coder", "optimizer", "lr_scheduler"])
+        self.coder = coder or GreedyCoder()
+        self.fixed_lam = lam
+        self.eval_lam = eval_lam
+        self.init = init
+        self.scale = scale
+        self.dictionary_steps = dictionary_steps
+        self.make_optimizer = optimizer
+        self.make_scheduler = lr_scheduler
+        self.seed = seed
+
+        num_atoms = num_atoms or round(expansion * d_model)
+        self.dictionary = Dictionary.random(num_atoms, d_model, generator(seed))
+        self.register_buffer("lam", torch.tensor(math.nan, dtype=torch.float64))
+        self.register_buffer("lam_from", torch.tensor(math.nan, dtype=torch.float64))
+
+        self.train_scores = score_metrics("train/")
+        self.heldout_scores = score_metrics("heldout/")
+        self.mean_max = MeanMaxCoefficient()
+        self.activity = AtomActivity(num_atoms)
+        self._codes: Tensor | None = None
+
+    def set_penalty(self, lam: float, lam_from: float) -> None:
+        """Set the penalty of the coming round.
+
+        Args:
+            lam: penalty, > 0.
+            lam_from: penalty that the round starts from, > 0.
+        """
+        self.lam.fill_(check_penalty(lam))
+        self.lam_from.fill_(check_penalty(lam_from, name="lam_from"))
+
+    def fresh(self, seed: int) -> Self:
+        """A copy of this module as it was before training, with another initial dictionary."""
+        twin = copy.deepcopy(self)
+        twin.seed = seed
+        twin.dictionary = Dictionary.random(*self.dictionary.atoms.shape, generator(seed))
+        twin.lam.fill_(math.nan)
+        twin.lam_from.fill_(math.nan)
+        return twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes of activations as they come, (n, d_model), at the penalty for scoring: sparse CSR (n, m)."""
+        return self.dictionary.encode(x, self.eval_lam or float(self.lam), self.coder)
+
+    # --- start -----------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> ActivationDataModule:
+        """The data module of the running trainer."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ActivationDataModule):
+            raise TypeError(
+                f"the trainer's datamodule is {type(data).__name__}: give an ActivationDataModule; "
+                "sparsecode_pl.data.TensorActivations makes one from a tensor"
+            )
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Check the data against the dictionary; before the first fit take centre, scale and atoms from it."""
+        width = self.dictionary.atoms.shape[1]
+        if self.data.d_model != width:
+            raise ValueError(f"d_model is {width}, but {self.data.label} has width {self.data.d_model}: give that")
+        if stage != "fit" or not self.lam.isnan():
+            return
+        statistics = self.data.statistics
+        self.dictionary.centre.copy_(statistics.mean)
+        if self.scale:
+            self.dictionary.scale.fill_(statistics.mean_norm)
+        if self.init == "data":
+            index = self.data.train_index
+            self.dictionary.start_from(self.data.rows[index], generator(self.seed))
+
+    def on_fit_start(self) -> None:
+        """Settle the first penalty, unless a checkpoint or a callback has."""
+        if self.dictionary_steps > 1 and self.trainer.accumulate_grad_batches > 1:
+            raise ValueError(
+                f"dictionary_steps is {self.dictionary_steps} and trainer.accumulate_grad_batches is "
+                f"{self.trainer.accumulate_grad_batches}: set one of them to 1"
+            )
+        if not self.lam.isnan():
+            return
+        if self.fixed_lam is None:
+            raise ValueError("lam is None: give a penalty above 0, or add the callback AdaptivePenalty to the trainer")
+        self.set_penalty(self.fixed_lam, lam_from=3 * self.fixed_lam)
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and a scheduler that steps after every batch."""
+        optimizer = self.make_optimizer([self.dictionary.atoms])
+        if self.make_scheduler is None:
+            scheduler: Any = RoundSchedule(optimizer, self._round_steps)
+        else:
+            scheduler = self.make_scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _round_steps(self) -> int:
+        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+
+    # --- training --------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Begin a round: what the optimiser learnt about the last one would only mislead it."""
+        self._span = float(self.lam_from), float(self.lam)
+        if self.current_epoch:
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.clear()
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Squared error of the batch with its codes fixed, which is what the dictionary step descends."""
+        x = self.dictionary.standardise(batch)
+        lam = penalty_at(batch_idx / self.trainer.num_training_batches, *self._span)
+        first = self._codes is None
+        if self._codes is None:
+            self._codes = self._encode(x, lam)
+        residual = x - reconstruct(self._codes, self.dictionary.atoms)
+        if first:
+            self._log_batch(self._codes, residual.detach(), x, lam)
+        return residual.square().sum() / len(x)
+
+    def _encode(self, x: Tensor, lam: float) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+            return self.coder(x, self.dictionary.atoms.detach(), lam)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Take `dictionary_steps` steps with the codes of the batch fixed, making the atoms unit after each."""
+        for _ in range(self.dictionary_steps):
+            optimizer.step(closure=optimizer_closure)
+            self.dictionary.normalise()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Log the norm of the gradient."""
+        if self.dictionary.atoms.grad is not None:
+            self.log("batch/gradient_norm", self.dictionary.atoms.grad.norm())
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """Let go of the codes."""
+        self._codes = None
+
+    def _log_batch(self, codes: Tensor, residual: Tensor, x: Tensor, lam: float) -> None:
+        scores = {
+            "batch/S1": functional.average_coefficient_norm(codes),
+            "batch/N0": functional.nonzero_entries(codes),
+            "batch/L": functional.sparse_coding_loss(codes, residual, lam),
+            "batch/explained_variance": functional.explained_variance(residual, x),
+        }
+        self.log_dict(scores)
+        self.log_dict({"lam": lam, "batch/L_norm": functional.normalized_loss(codes, residual, lam)}, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        """At a fixed penalty one round is enough, unless the user stops the training in another way."""
+        if float(self.lam) == self._span[1]:  # nobody has set another: the next round goes on from here
+            self.lam_from.copy_(self.lam)
+        early = any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks)
+        if self.fixed_lam is not None and not early:
+            self.trainer.should_stop = True
+
+    # --- scoring ---------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Refuse to score a dictionary that nobody has learnt."""
+        if self.lam.isnan():
+            raise RuntimeError("there is no learnt dictionary to score: give ckpt_path, or fit first")
+
+    def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Score a batch of training rows (loader 0) or of held-out rows (loader 1).
+
+        Returns:
+            codes: sparse CSR (n, m), and lam, for callbacks.
+        """
+        train_lam = float(self.lam)
+        lam = self.eval_lam or train_lam
+        x = self.dictionary.standardise(batch)
+        codes = self._encode(x, lam)
+        residual = x - reconstruct(codes, self.dictionary.atoms)
+        scores = self.heldout_scores if dataloader_idx else self.train_scores
+        scores.update(codes=codes, residual=residual, x=x, lam=lam)
+        self.log_dict(scores, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(x))
+        if dataloader_idx == 0:
+            self.activity.update(codes=codes)
+            self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam))
+            self.log("train/mean_max", self.mean_max, on_step=False, on_epoch=True, add_dataloader_idx=False)
+        return {"codes": codes, "lam": torch.tensor(lam)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the share of atoms that no training row uses."""
+        self.log("train/dead_atoms", (self.activity.compute() == 0).double().mean())
+        self.activity.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+    on_test_epoch_end = on_validation_epoch_end
+
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def predict_step(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Codes of a batch.
+
+        Args:
+            batch: pair of row numbers (n,) and activations (n, d_model).
+            batch_idx: number of the batch.
+            dataloader_idx: always 0.
+
+        Returns:
+            Row numbers and codes, sparse CSR (n, m).
+        """
+        index, x = batch
+        return index, self(x)

@@ -1,0 +1,50 @@
+"""How learning rate and penalty move within a round."""
+
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def rate_at(progress: float) -> float:
+    """Factor on the learning rate: constant in the first half of a round, then falling linearly to 0.
+
+    Args:
+        progress: share of the round that is done, in [0, 1).
+
+    Example:
+        >>> rate_at(0.25), rate_at(0.75)
+        (1.0, 0.5)
+    """
+    return min(1.0, 2.0 - 2.0 * progress)
+
+
+def penalty_at(progress: float, start: float, end: float) -> float:
+    """Penalty within a round: from `start` linearly to `end` in the first half, then constant.
+
+    Args:
+        progress: share of the round that is done, in [0, 1).
+        start: penalty that the round begins with.
+        end: penalty that the round is for.
+
+    Example:
+        >>> penalty_at(0.25, start=0.3, end=0.1), penalty_at(0.75, start=0.3, end=0.1)
+        (0.2, 0.1)
+    """
+    share = min(1.0, 2.0 * progress)
+    return start * (1 - share) + end * share
+
+
+class RoundSchedule(LambdaLR):
+    """`rate_at` as a scheduler that steps after every batch.
+
+    Args:
+        optimizer: what it sets the rate of.
+        round_steps: gives the number of optimiser steps in a round; asked only after the first step.
+    """
+
+    def __init__(self, optimizer: Optimizer, round_steps: Callable[[], int]) -> None:
+        def factor(step: int) -> float:
+            return rate_at(step % round_steps() / round_steps()) if step else 1.0
+
+        super().__init__(optimizer, factor)

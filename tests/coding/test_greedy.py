@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsecode_pl.coding import GreedyCoder, csr_codes, greedy_encode, greedy_numba, reconstruct
+
+BACKENDS = ["torch", "numba"]
+
+
+def appendix_c(x, atoms, lam, max_atoms=None):
+    """The paper's appendix C, word for word, in plain Python."""
+    codes = np.zeros((len(x), len(atoms)))
+    for j, sample in enumerate(x):
+        residual = sample.copy()
+        left = list(range(len(atoms)))
+        while left and (max_atoms is None or len(atoms) - len(left) < max_atoms):
+            best = left[0]
+            for i in left:
+                if atoms[i] @ residual > atoms[best] @ residual:
+                    best = i
+            a = atoms[best] @ residual - lam / 2
+            if a <= 0:
+                break
+            codes[j, best] = a
+            residual = residual - a * atoms[best]
+            left.remove(best)
+    return codes
+
+
+def problem(n, m, d, seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=generator, dtype=dtype)
+    atoms = torch.nn.functional.normalize(torch.randn(m, d, generator=generator, dtype=dtype), dim=1)
+    return x, atoms
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 6),
+    m=st.integers(1, 20),
+    d=st.integers(1, 6),
+    seed=st.integers(0, 10**6),
+    lam=st.floats(0.01, 3),
+    max_atoms=st.none() | st.integers(1, 5),
+)
+def test_equals_a_transcription_of_appendix_c(backend, n, m, d, seed, lam, max_atoms):
+    x, atoms = problem(n, m, d, seed)
+    codes = greedy_encode(x, atoms, lam, max_atoms=max_atoms, backend=backend).to_dense().numpy()
+    expected = appendix_c(x.numpy(), atoms.numpy(), lam, max_atoms)
+    assert ((codes > 0) == (expected > 0)).all()
+    np.testing.assert_allclose(codes, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("m", [1, 255, 256, 257, 700])  # around the compiled loop's blocks
+def test_backends_agree(m, dtype):
+    x, atoms = problem(50, m, 24, seed=m, dtype=dtype)
+    one, two = (greedy_encode(x, atoms, 0.5, backend=backend) for backend in BACKENDS)
+    assert one.dtype == two.dtype == dtype
+    assert torch.equal(one.crow_indices(), two.crow_indices())
+    assert torch.equal(one.col_indices(), two.col_indices())
+    torch.testing.assert_close(one.values(), two.values())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_step_lowers_the_objective_by_its_square(backend, dtype):
+    x, atoms = problem(200, 64, 16, seed=1, dtype=dtype)
+    lam = 0.3
+    codes = greedy_encode(x, atoms, lam, backend=backend)
+    residual = x - reconstruct(codes, atoms)
+    objective = residual.square().sum() + lam * codes.values().sum()
+    torch.testing.assert_close(objective, x.square().sum() - codes.values().square().sum(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_stops_where_the_paper_says(backend):
+    x, atoms = problem(100, 40, 8, seed=2)
+    lam = 0.4
+    codes = greedy_encode(x, atoms, lam, backend=backend).to_dense()
+    dots = (x - codes @ atoms) @ atoms.T
+    assert (dots[codes == 0] <= lam / 2 + 1e-9).all()  # no atom that was not chosen would still be taken
+    assert (codes >= 0).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ties_go_to_the_lowest_index(backend):
+    atoms = torch.zeros(600, 2)
+    atoms[:, 0] = 1.0
+    codes = greedy_encode(torch.tensor([[2.0, 0.0]]), atoms, 1.0, max_atoms=1, backend=backend)
+    assert codes.col_indices().tolist() == [0]
+    codes = greedy_encode(torch.tensor([[2.0, 0.0]]), atoms, 1.0, backend=backend)
+    assert codes.col_indices().tolist() == [0]  # 1.5 leaves a dot product of lam/2 with all the others: stop
+    assert codes.values().tolist() == [1.5]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_sample_no_code_and_no_atom_worth_taking(backend):
+    x, atoms = problem(5, 7, 4, seed=3, dtype=torch.float32)
+    empty = greedy_encode(x[:0], atoms, 0.1, backend=backend)
+    assert empty.shape == (0, 7)
+    assert reconstruct(empty, atoms).shape == (0, 4)
+    none = greedy_encode(x, atoms, 1000.0, backend=backend)
+    assert none.shape == (5, 7)
+    assert none.values().numel() == 0
+    assert torch.equal(reconstruct(none, atoms), torch.zeros(5, 4))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scale_of_x_and_lam_together_scales_the_codes(backend):
+    x, atoms = problem(60, 40, 8, seed=4)
+    one = greedy_encode(x, atoms, 0.3, backend=backend)
+    two = greedy_encode(8 * x, atoms, 8 * 0.3, backend=backend)
+    assert torch.equal(one.col_indices(), two.col_indices())
+    torch.testing.assert_close(8 * one.values(), two.values())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_leaves_its_input_alone_and_takes_it_strided(backend):
+    x, atoms = problem(30, 20, 8, seed=5)
+    x_before, atoms_before = x.clone(), atoms.clone()
+    whole = greedy_encode(x, atoms, 0.2, backend=backend).to_dense()
+    every_second = greedy_encode(x[::2], atoms.T.contiguous().T, 0.2, backend=backend).to_dense()
+    assert torch.equal(x, x_before)
+    assert torch.equal(atoms, atoms_before)
+    torch.testing.assert_close(every_second, whole[::2])
+
+
+def test_chunks_of_samples_make_no_difference(monkeypatch):
+    x, atoms = problem(50, 30, 8, seed=6)
+    whole = greedy_encode(x, atoms, 0.2, backend="numba")
+    monkeypatch.setattr(greedy_numba, "_CHUNK_BYTES", 7 * 30 * 8)
+    parts = greedy_encode(x, atoms, 0.2, backend="numba")
+    assert torch.equal(whole.crow_indices(), parts.crow_indices())
+    torch.testing.assert_close(whole.to_dense(), parts.to_dense())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_agrees_with_cpu():
+    x, atoms = problem(300, 500, 32, seed=7)
+    cpu = greedy_encode(x, atoms, 0.5)
+    gpu = greedy_encode(x.cuda(), atoms.cuda(), 0.5)
+    assert gpu.device.type == "cuda"
+    torch.testing.assert_close(gpu.cpu().to_dense(), cpu.to_dense())
+
+
+def test_codes_are_a_valid_csr_matrix():
+    x, atoms = problem(40, 300, 8, seed=8)
+    for backend in BACKENDS:
+        codes = greedy_encode(x, atoms, 0.2, backend=backend)
+        checked = torch.sparse_csr_tensor(
+            codes.crow_indices(), codes.col_indices(), codes.values(), codes.shape, check_invariants=True
+        )
+        assert torch.equal(checked.to_dense(), codes.to_dense())
+
+
+def test_coder_passes_its_settings_on():
+    x, atoms = problem(20, 30, 8, seed=9)
+    codes = GreedyCoder(max_atoms=2, backend="torch")(x, atoms, 0.01)
+    assert codes.crow_indices().diff().max() == 2
+    assert torch.equal(codes.to_dense(), greedy_encode(x, atoms, 0.01, max_atoms=2, backend="torch").to_dense())
+
+
+def test_reconstruct_is_the_dense_product_with_its_gradient():
+    x, atoms = problem(20, 30, 8, seed=10)
+    codes = greedy_encode(x, atoms, 0.2)
+    atoms.requires_grad_()
+    sparse = reconstruct(codes, atoms)
+    dense = codes.to_dense() @ atoms
+    torch.testing.assert_close(sparse, dense)
+    weights = torch.randn_like(dense)
+    ours, theirs = (torch.autograd.grad((out * weights).sum(), atoms)[0] for out in (sparse, dense))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_csr_codes_has_the_shape_of_its_parts():
+    codes = csr_codes(torch.tensor([0, 1, 1]), torch.tensor([3]), torch.tensor([2.0]), 5)
+    assert codes.to_dense().tolist() == [[0, 0, 0, 2, 0], [0, 0, 0, 0, 0]]
+
+
+def bad_inputs():
+    x, atoms = problem(4, 5, 3, seed=11, dtype=torch.float32)
+    nan_x, nan_atoms = x.clone(), atoms.clone()
+    nan_x[2, 1] = torch.nan
+    nan_atoms[3, 0] = torch.nan
+    yield "lam zero", (x, atoms, 0.0), {}, r"lam is 0.0: give a finite penalty above 0"
+    yield "lam negative", (x, atoms, -1.0), {}, r"lam is -1.0"
+    yield "lam nan", (x, atoms, float("nan")), {}, r"lam is nan"
+    yield "atoms long", (x, 2 * atoms, 0.1), {}, r"atoms: 5 of 5 rows have an L2 norm that is not 1 \(first: row 0"
+    yield "atoms nan", (x, nan_atoms, 0.1), {}, r"atoms: 1 of 5 rows .* \(first: row 3, norm nan\)"
+    yield "atoms int", (x, atoms.int(), 0.1), {}, r"atoms have shape \(5, 3\) and dtype torch.int32"
+    yield "x nan", (nan_x, atoms, 0.1), {}, r"x: 1 values are NaN or infinite \(first in row 2\)"
+    yield "width", (x[:, :2], atoms, 0.1), {}, r"x has shape \(4, 2\), but the atoms have width 3"
+    yield "dtype", (x.double(), atoms, 0.1), {}, r"x is torch.float64 .* atoms are torch.float32"
+    yield "max_atoms", (x, atoms, 0.1), {"max_atoms": 0}, r"max_atoms is 0: give at least 1"
+    yield "backend", (x, atoms, 0.1), {"backend": "fortran"}, r"backend is 'fortran': give one of auto, torch, numba"
+
+
+@pytest.mark.parametrize(("arguments", "options", "message"), [pytest.param(*b[1:], id=b[0]) for b in bad_inputs()])
+def test_bad_input_is_named_with_its_cure(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        greedy_encode(*arguments, **options)
