@@ -32,7 +32,9 @@ def main() -> None:
         data = SparseLinear(active=active, num_samples=4096, val_split=0)
         x = data.rows
         features = data.ground_truth.features
-        others = torch.nn.functional.normalize(torch.randn(1024, 256, generator=torch.Generator().manual_seed(0)), dim=1)
+        others = torch.nn.functional.normalize(
+            torch.randn(1024, 256, generator=torch.Generator().manual_seed(0)), dim=1
+        )
         atoms = torch.cat([features, others])
         backends = ("torch", "numba")
         steps = {backend: greedy_encode(x, atoms, 0.1, backend=backend).values().numel() for backend in backends}

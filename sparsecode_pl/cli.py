@@ -1,7 +1,9 @@
 """The `sparsecode` command."""
 
 import copy
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from sparsecode_pl.callbacks import (
     TensorBoardHParams,
 )
 from sparsecode_pl.data import ActivationDataModule, import_plugins
-from sparsecode_pl.measure import measure
-from sparsecode_pl.measure.run import check_writable
+from sparsecode_pl.measurement import measure
+from sparsecode_pl.measurement.run import TRAINER_DEFAULTS, check_writable
 from sparsecode_pl.module import SparseCodingModule
 
 
@@ -65,7 +67,10 @@ class SparseCodingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find a folder that cannot be written before any data is loaded."""
         config = self.config[self.subcommand]
-        check_writable(config["output"] if self.subcommand == "measure" else config["trainer"]["default_root_dir"] or ".")
+        root = config["trainer"]["default_root_dir"] or "."
+        check_writable(config["output"] if self.subcommand == "measure" else root)
+        if self.subcommand == "predict" and config["return_predictions"] is None:
+            config["return_predictions"] = False  # they are on disk, and may not fit in memory
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with callbacks of its own, so that one fit leaves no trace in the next."""
@@ -101,6 +106,10 @@ def _width(data: ActivationDataModule) -> int:
     return data.d_model
 
 
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "For seamless cloud" not in record.getMessage()
+
+
 def list_plugins() -> None:
     """Print the installed plugins, with a line each."""
     table = Table("plugin", "data", "package", title="Installed data plugins")
@@ -119,16 +128,21 @@ def main(args: ArgsType = None) -> None:
     if words == ["plugins"]:
         list_plugins()
         return
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")  # Lightning's own, about PyTorch's internals
     import_plugins()  # so that their short names are known
     SparseCodingCLI(
         SparseCodingModule,
         ActivationDataModule,
         trainer_class=MeasuringTrainer,
-        trainer_defaults={"max_epochs": 10, "num_sanity_val_steps": 0, "log_every_n_steps": 10},
+        trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=0,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        parser_kwargs={"description": "Measure how sparse a neural network's activations are."},
+        parser_kwargs={
+            "description": "Measure how sparse a neural network's activations are. `sparsecode plugins` lists the data "
+            "that can be measured; `--data.help NAME` after a subcommand explains one of them."
+        },
         args=args,
     )
 

@@ -55,6 +55,11 @@ class Dictionary(nn.Module):
         self.register_buffer("centre", centre.detach().clone().to(atoms.dtype))
         self.register_buffer("scale", torch.tensor(float(scale), dtype=atoms.dtype))
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of atoms m and width d."""
+        return self.atoms.shape[0], self.atoms.shape[1]
+
     @classmethod
     def random(cls, num_atoms: int, d_model: int, generator: torch.Generator | None = None) -> Self:
         """Atoms uniform on the sphere, (num_atoms, d_model)."""
@@ -107,7 +112,7 @@ class Dictionary(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, folder / _WEIGHTS)
-        facts = {"format": _FORMAT, "num_atoms": self.atoms.shape[0], "d_model": self.atoms.shape[1]}
+        facts = {"format": _FORMAT, "num_atoms": self.shape[0], "d_model": self.shape[1]}
         (folder / _METADATA).write_text(json.dumps(facts, indent=2) + "\n")
 
     @classmethod

@@ -32,16 +32,19 @@ from sparsecode_pl.schedule import RoundSchedule, penalty_at
 ROWS = ("train", "heldout")
 
 
-def score_metrics(prefix: str = "") -> MetricCollection:
-    """The scores of a decomposition (paper, section 3), by the names used in logs and results."""
-    metrics: dict[str, Metric | MetricCollection] = {
-        "S1": AverageCoefficientNorm(),
-        "L_norm": NormalizedLoss(),
-        "N0": NonZeroEntries(),
-        "L": SparseCodingLoss(),
-        "explained_variance": ExplainedVariance(),
-    }
-    return MetricCollection(metrics, prefix=prefix, compute_groups=False)
+#: The scores of a decomposition (paper, section 3), by the names used in logs and results.
+SCORES: dict[str, type[Metric]] = {
+    "S1": AverageCoefficientNorm,
+    "L_norm": NormalizedLoss,
+    "N0": NonZeroEntries,
+    "L": SparseCodingLoss,
+    "explained_variance": ExplainedVariance,
+}
+
+
+def _score_metrics(rows: str) -> MetricCollection:
+    metrics: dict[str, Metric | MetricCollection] = {name: metric() for name, metric in SCORES.items()}
+    return MetricCollection(metrics, prefix=f"{rows}/", compute_groups=False)
 
 
 class SparseCodingModule(LightningModule):
@@ -124,8 +127,8 @@ class SparseCodingModule(LightningModule):
         self.register_buffer("lam", torch.tensor(math.nan, dtype=torch.float64))
         self.register_buffer("lam_from", torch.tensor(math.nan, dtype=torch.float64))
 
-        self.train_scores = score_metrics("train/")
-        self.heldout_scores = score_metrics("heldout/")
+        self.train_scores = _score_metrics("train")
+        self.heldout_scores = _score_metrics("heldout")
         self.mean_max = MeanMaxCoefficient()
         self.activity = AtomActivity(num_atoms)
         self._codes: Tensor | None = None
@@ -142,9 +145,10 @@ class SparseCodingModule(LightningModule):
 
     def fresh(self, seed: int) -> Self:
         """A copy of this module as it was before training, with another initial dictionary."""
-        twin = copy.deepcopy(self)
+        shared = (self.make_optimizer, self.make_scheduler, self.coder)  # without state, and not all can be copied
+        twin = copy.deepcopy(self, {id(part): part for part in shared})
         twin.seed = seed
-        twin.dictionary = Dictionary.random(*self.dictionary.atoms.shape, generator(seed))
+        twin.dictionary = Dictionary.random(*self.dictionary.shape, generator(seed))
         twin.lam.fill_(math.nan)
         twin.lam_from.fill_(math.nan)
         return twin
@@ -168,7 +172,7 @@ class SparseCodingModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Check the data against the dictionary; before the first fit take centre, scale and atoms from it."""
-        width = self.dictionary.atoms.shape[1]
+        width = self.dictionary.shape[1]
         if self.data.d_model != width:
             raise ValueError(f"d_model is {width}, but {self.data.label} has width {self.data.d_model}: give that")
         if stage != "fit" or not self.lam.isnan():
@@ -223,7 +227,7 @@ class SparseCodingModule(LightningModule):
         if self._codes is None:
             self._codes = self._encode(x, lam)
         residual = x - reconstruct(self._codes, self.dictionary.atoms)
-        if first:
+        if first and self._logs_now():
             self._log_batch(self._codes, residual.detach(), x, lam)
         return residual.square().sum() / len(x)
 
@@ -239,12 +243,16 @@ class SparseCodingModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Log the norm of the gradient."""
-        if self.dictionary.atoms.grad is not None:
+        if self.dictionary.atoms.grad is not None and self._logs_now():
             self.log("batch/gradient_norm", self.dictionary.atoms.grad.norm())
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         """Let go of the codes."""
         self._codes = None
+
+    def _logs_now(self) -> bool:
+        # Scores of batches that are not logged would cost a tenth of the training time.
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def _log_batch(self, codes: Tensor, residual: Tensor, x: Tensor, lam: float) -> None:
         scores = {
@@ -260,7 +268,7 @@ class SparseCodingModule(LightningModule):
         """At a fixed penalty one round is enough, unless the user stops the training in another way."""
         if float(self.lam) == self._span[1]:  # nobody has set another: the next round goes on from here
             self.lam_from.copy_(self.lam)
-        early = any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks)
+        early = any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         if self.fixed_lam is not None and not early:
             self.trainer.should_stop = True
 
@@ -293,7 +301,7 @@ class SparseCodingModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the share of atoms that no training row uses."""
-        self.log("train/dead_atoms", (self.activity.compute() == 0).double().mean())
+        self.log("train/dead_atoms", (self.activity.compute() == 0).double().mean(), sync_dist=True)
         self.activity.reset()
 
     on_test_epoch_start = on_validation_epoch_start

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from sparsecode_control.from_source import FromSource
-from sparsecode_control.own_random import own_random
 
 
 class MatchedGaussian(FromSource):
@@ -39,5 +38,5 @@ class MatchedGaussian(FromSource):
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model)."""
         mean, root = self.moments
-        noise = torch.randn(num, self.d_model, generator=own_random(self, random))
+        noise = torch.randn(num, self.d_model, generator=random)
         return mean.float() + noise @ root.float()

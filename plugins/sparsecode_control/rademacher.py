@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from sparsecode_control.own_random import own_random
 from sparsecode_pl.data import ControlActivations
 
 
@@ -17,5 +16,5 @@ class Rademacher(ControlActivations):
 
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), entries +-1/sqrt(d_model)."""
-        signs = torch.randint(2, (num, self.d_model), generator=own_random(self, random))
+        signs = torch.randint(2, (num, self.d_model), generator=random)
         return (2 * signs - 1) * self.d_model**-0.5

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_control.from_source import FromSource
-from sparsecode_control.own_random import own_random
-from sparsecode_pl.data import ActivationDataModule, generator
+from sparsecode_pl.data import ActivationDataModule
 
 _PERMUTATIONS = 21
 
@@ -40,10 +39,10 @@ class Shuffled(FromSource):
     def load(self) -> Tensor:
         """The rows that are scored, (num_samples, d_model)."""
         rows = self.needed_source.rows
-        random = own_random(self, generator(self.seed, _PERMUTATIONS))
+        random = self.random(_PERMUTATIONS)
         return torch.stack([column[torch.randperm(len(column), generator=random)] for column in rows.T], dim=1)
 
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model)."""
         rows = self.needed_source.rows
-        return rows.gather(0, torch.randint(len(rows), (num, self.d_model), generator=own_random(self, random)))
+        return rows.gather(0, torch.randint(len(rows), (num, self.d_model), generator=random))

@@ -6,8 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sparsecode_control.own_random import own_random
-from sparsecode_pl.data import ControlActivations, generator
+from sparsecode_pl.data import ControlActivations
 
 _RAW = 20
 
@@ -33,7 +32,7 @@ class UnitNorm(ControlActivations):
 
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model)."""
-        return self.draw_raw(num, own_random(self, random)) * self.scale
+        return self.draw_raw(num, random) * self.scale
 
     def _raw_rows(self) -> Tensor:
-        return self.draw_raw(self.num_samples, own_random(self, generator(self.seed, _RAW)))
+        return self.draw_raw(self.num_samples, self.random(_RAW))

@@ -113,7 +113,7 @@ class InputEmbeddings:
             )
         except OSError as error:
             raise OSError(
-                f"model_name_or_path is {self.model!r}, and its weights cannot be read: give a folder or a revision with "
+                f"model_name_or_path is {self.model!r}, and its weights cannot be read: give a folder or revision with "
                 f"model.safetensors or pytorch_model.bin. {_first_line(error)}"
             ) from error
         if self.parameter in loaded["missing_keys"]:  # transformers has drawn it at random

@@ -41,7 +41,7 @@ class AdaptivePenalty(Callback):
         if not isinstance(pl_module, SparseCodingModule):
             raise TypeError(f"AdaptivePenalty is for SparseCodingModule, not {type(pl_module).__name__}")
         if pl_module.fixed_lam is not None:
-            raise ValueError(f"lam is {pl_module.fixed_lam}, and AdaptivePenalty would change it: leave one of them out")
+            raise ValueError(f"lam is {pl_module.fixed_lam}, but AdaptivePenalty would change it: leave one out")
         if trainer.limit_val_batches == 0:
             raise ValueError("limit_val_batches is 0, but AdaptivePenalty needs the scores of the training rows")
 

@@ -1,16 +1,14 @@
 """Codes written to disk as they are found."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning import Callback, LightningModule, Trainer
 
 from sparsecode_pl.coding import save_codes
 
 
-class CodeWriter(BasePredictionWriter):
+class CodeWriter(Callback):
     """Write the codes of each predicted batch as a shard; `load_codes` reads the folder.
 
     Args:
@@ -21,7 +19,6 @@ class CodeWriter(BasePredictionWriter):
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        super().__init__(write_interval="batch")
         self.folder = folder
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -35,16 +32,15 @@ class CodeWriter(BasePredictionWriter):
                 raise ValueError(f"folder {self._path} has codes already: remove them, or give another folder")
         trainer.strategy.barrier()
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
+        outputs: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Write one shard."""
-        index, codes = prediction
+        index, codes = outputs
         save_codes(self._path / f"codes-{trainer.global_rank:04d}-{batch_idx:06d}.safetensors", codes, index)

@@ -9,7 +9,7 @@ from sparsecode_pl.module import SparseCodingModule
 
 
 class DictionarySaver(Callback):
-    """Save the dictionary after every round to `dictionary/` in the trainer's log folder, as `Dictionary.load` reads."""
+    """Save the dictionary after every round to `dictionary/` in the log folder, for `Dictionary.load`."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Save the dictionary."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsecode_pl.metrics import CoefficientHistogram
@@ -25,7 +25,9 @@ class TensorBoardFigures(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Begin to count."""
-        self._histograms = [CoefficientHistogram(self.num_bins).to(pl_module.device) for _ in trainer.val_dataloaders]
+        self._histograms = [
+            CoefficientHistogram(self.num_bins).to(pl_module.device) for _ in trainer.val_dataloaders or ()
+        ]
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -85,7 +87,7 @@ def frequency_figure(frequencies: np.ndarray) -> Figure:
     return figure
 
 
-def _figure() -> tuple[Figure, matplotlib.axes.Axes]:
+def _figure() -> tuple[Figure, Axes]:
     # A bare Figure belongs to no window and to no pyplot state, so there is nothing to close.
     figure = Figure(figsize=(6.4, 4), dpi=110, layout="constrained")
     axes = figure.add_subplot()

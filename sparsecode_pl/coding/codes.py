@@ -1,6 +1,7 @@
 """Codes as sparse CSR tensors, and back to activations."""
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,12 +44,37 @@ def reconstruct(codes: Tensor, atoms: Tensor) -> Tensor:
         tensor([[0., 2.],
                 [0., 0.]])
     """
+    return _Reconstruction.apply(atoms, codes.crow_indices(), codes.col_indices(), codes.values())
+
+
+class _Reconstruction(torch.autograd.Function):
+    """`codes @ atoms`, whose gradient in the atoms, `codes.T @ gradient`, is of the same form.
+
+    PyTorch's own backward of `embedding_bag` takes three times as long on the CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, atoms: Tensor, crow: Tensor, col: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(crow, col, values)
+        ctx.num_atoms = len(atoms)
+        return _combine(crow, col, values, atoms)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        crow, col, values = ctx.saved_tensors
+        row = torch.repeat_interleave(torch.arange(len(gradient), device=crow.device), crow.diff())
+        return _combine(*transpose_parts(row, col, values, ctx.num_atoms), gradient), None, None, None
+
+
+def transpose_parts(row: Tensor, col: Tensor, values: Tensor, num_cols: int) -> tuple[Tensor, Tensor, Tensor]:
+    """CSR parts of the transpose of a matrix whose entries come row by row, (nnz,) each."""
+    order = col.argsort(stable=True)
+    crow = torch.zeros(num_cols + 1, dtype=torch.int64, device=col.device)
+    crow[1:] = torch.bincount(col, minlength=num_cols).cumsum(0)
+    return crow, row[order], values[order]
+
+
+def _combine(crow: Tensor, col: Tensor, values: Tensor, rows: Tensor) -> Tensor:
     # About ten times as fast as the dense product at the densities met here.
-    return embedding_bag(
-        codes.col_indices(),
-        atoms,
-        codes.crow_indices(),
-        per_sample_weights=codes.values(),
-        mode="sum",
-        include_last_offset=True,
-    )
+    return embedding_bag(col, rows, crow, per_sample_weights=values, mode="sum", include_last_offset=True)

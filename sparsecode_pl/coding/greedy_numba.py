@@ -5,26 +5,26 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numba import types
-from numba.extending import intrinsic
+from numba import extending, types
 from torch import Tensor
 
 from sparsecode_pl.coding.codes import csr_codes
 
+_typed_intrinsic: Any = extending.intrinsic  # numba's own type does not fit what it returns
 # Atoms a block: short enough that finding the place of the maximum costs little, long enough to vectorise well.
 _BLOCK = 256
 # Correlations held at a time. More would leave the cache for nothing, less would starve the matrix product.
 _CHUNK_BYTES = 64 * 2**20
 
 
-@intrinsic
+@_typed_intrinsic
 def _bits(_: Any, value: types.Float) -> Any:
     """The bits of a float as an integer of the same width.
 
     Positive floats are ordered like their bits, and negative ones are negative integers, so that a running maximum
     from 0 on over the bits finds the largest positive float. LLVM vectorises it; a float maximum it does not.
     """
-    width = {types.float32: types.int32, types.float64: types.int64}[value]
+    width: Any = {types.float32: types.int32, types.float64: types.int64}[value]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(signature.return_type))
@@ -107,5 +107,5 @@ def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> Tensor
         crows.append(crow[1:] + crows[-1][-1])
     if not cols:
         cols, values = [np.empty(0, np.int64)], [np.empty(0, dtype)]
-    crow, col, value = (torch.from_numpy(np.concatenate(part)) for part in (crows, cols, values))
-    return csr_codes(crow, col, value, len(atoms))
+    starts, chosen, coefficients = (torch.from_numpy(np.concatenate(part)) for part in (crows, cols, values))
+    return csr_codes(starts, chosen, coefficients, len(atoms))

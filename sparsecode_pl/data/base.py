@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
@@ -71,7 +72,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     def __init__(
         self,
         batch_size: int = 1024,
-        batches_per_round: int = 150,
+        batches_per_round: int = 120,
         val_split: float = 0.1,
         num_workers: int = 0,
         seed: int = 0,
@@ -92,6 +93,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         self.val_split = val_split
         self.num_workers = num_workers
         self.seed = seed
+        self._rank, self._world_size = 0, 1
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
     @abstractmethod
@@ -142,7 +144,9 @@ class ActivationDataModule(LightningDataModule, ABC):
         n = len(self.rows)
         held_out = min(round(n * self.val_split), n - 1)
         if self.val_split > 0 and held_out == 0:
-            raise ValueError(f"val_split is {self.val_split}, and so holds out none of {n} rows: raise it or set it to 0")
+            raise ValueError(
+                f"val_split is {self.val_split}, and so holds out none of {n} rows: raise it or set it to 0"
+            )
         order = torch.randperm(n, generator=generator(self.seed, _SPLIT))
         return order[held_out:].sort().values, order[:held_out].sort().values
 
@@ -166,7 +170,13 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Load and check the rows before anything long begins."""
+        if self.trainer is not None:
+            self._rank, self._world_size = self.trainer.global_rank, self.trainer.world_size
         _ = self.statistics
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the trainer, which no loader process needs."""
+        return self.__dict__ | {"trainer": None}
 
     def train_batch(self, epoch: int, index: int) -> Tensor:
         """The global training batch number `index` of an epoch, (batch, d_model)."""
@@ -195,14 +205,6 @@ class ActivationDataModule(LightningDataModule, ABC):
                 f"{self._world_size} processes: give at least one row for each process"
             )
         return size
-
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """One round of training batches, (batch / world_size, d_model) each."""

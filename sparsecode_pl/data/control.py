@@ -1,9 +1,13 @@
 """Data known not to be sparse, which the score of real data is held against."""
 
 from typing import Any
+from zlib import crc32
+
+import torch
 
 from sparsecode_pl.data.base import ActivationDataModule
 from sparsecode_pl.data.sampled import SampledActivations
+from sparsecode_pl.data.seeding import generator
 
 
 class ControlActivations(SampledActivations):
@@ -46,6 +50,10 @@ class ControlActivations(SampledActivations):
         """Width of the activations."""
         return 256 if self._d_model is None else self._d_model
 
+    def random(self, *key: int) -> torch.Generator:
+        """A generator for one purpose, which shares no numbers with the source's even where the seeds are equal."""
+        return generator(self.seed, crc32(type(self).__name__.encode()), 1 if self.source is None else 2, *key)
+
     def attach(self, source: ActivationDataModule) -> None:
         """Make this a control of `source`.
 
@@ -56,6 +64,8 @@ class ControlActivations(SampledActivations):
             raise ValueError(
                 f"d_model is {self._d_model}, but {source.label} has width {source.d_model}: leave d_model out"
             )
+        for cached in ("rows", "train_index", "heldout_index", "_split", "statistics"):
+            self.__dict__.pop(cached, None)
         self.source = source
         self._d_model = source.d_model
         if not self._own_num_samples:

@@ -38,12 +38,16 @@ class SampledActivations(ActivationDataModule):
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), that depend on nothing but `random` and the constructor's arguments."""
 
+    def random(self, *key: int) -> torch.Generator:
+        """A generator for one purpose: a function of the seed and of `key`."""
+        return generator(self.seed, *key)
+
     def load(self) -> Tensor:
         """The rows that are scored, (num_samples, d_model)."""
-        return self.draw(self.num_samples, generator(self.seed, _ROWS))
+        return self.draw(self.num_samples, self.random(_ROWS))
 
     def train_batch(self, epoch: int, index: int) -> Tensor:
         """The global training batch: fresh rows with `stream`, else rows of the fixed set."""
         if self.stream:
-            return self.draw(self._global_batch(), generator(self.seed, _STREAM, epoch, index))
+            return self.draw(self._global_batch(), self.random(_STREAM, epoch, index))
         return super().train_batch(epoch, index)

@@ -11,5 +11,6 @@ def generator(*key: int) -> torch.Generator:
         >>> torch.rand(1, generator=generator(0, 7)) == torch.rand(1, generator=generator(0, 7))
         tensor([True])
     """
-    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    # A spawn key, for trailing zeros of plain entropy make no difference to it.
+    seed = np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed >> np.uint64(1)))

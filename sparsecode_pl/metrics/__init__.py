@@ -4,11 +4,15 @@ How sparse: `AverageCoefficientNorm` (S_p), `NormalizedLoss` (L_norm), `NonZeroE
 `SparseCodingLoss` (L), `ExplainedVariance`. What the coefficients look like: `MeanMaxCoefficient`,
 `CoefficientHistogram`, `AtomActivity`. Against a planted dictionary: `AtomRecovery`.
 
-`update` takes what it needs by keyword: `codes` (n, m), dense or CSR; `residual` and `x`, (n, d); `lam`; `atoms` (m, d).
-One `MetricCollection(..., compute_groups=False)` thus serves all. They are ratios of sums over samples, summed in
-float64, so that they do not depend on how the rows were cut into batches or spread over processes.
-`sparsecode_pl.metrics.functional` has the same for one batch, and `oracle_sparsity` for true codes.
+`update` takes by keyword what it needs of `codes`, (n, m), dense or CSR, `residual` and `x`, (n, d), `lam` and `atoms`,
+(m, d): one `MetricCollection(..., compute_groups=False)` serves all. They are ratios of sums over samples, summed in
+float64, so they do not depend on how the rows are cut into batches or spread over processes. `functional` has the same
+for one batch, and `oracle_sparsity` for true codes.
 """
+
+# In all classes here `update` writes `self.sum = self.sum + term`, never `+=`: a sum begun under inference mode may not
+# be changed in place outside it, and a zero that `module.to(torch.bfloat16)` has cast becomes float64 again. Numbers of
+# rows are int64, which such a cast leaves alone.
 
 from sparsecode_pl.metrics import functional
 from sparsecode_pl.metrics.atom_activity import AtomActivity

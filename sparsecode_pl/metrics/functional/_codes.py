@@ -18,7 +18,7 @@ def check_codes(codes: Tensor, residual: Tensor | None = None) -> None:
     """
     if codes.ndim != 2 or codes.shape[1] == 0 or not codes.is_floating_point():
         raise ValueError(
-            f"codes have shape {tuple(codes.shape)} and dtype {codes.dtype}: give a float matrix (n, m), one row per sample"
+            f"codes have shape {tuple(codes.shape)} and dtype {codes.dtype}: give floats (n, m), one row per sample"
         )
     if codes.layout not in (torch.strided, torch.sparse_csr):
         raise ValueError(f"codes have layout {codes.layout}: give a dense tensor or CSR (codes.to_sparse_csr())")
@@ -41,9 +41,7 @@ def check_penalty(lam: float | Tensor) -> None:
         if lam.device.type != "cpu":
             return
     if not (math.isfinite(lam) and lam > 0):
-        raise ValueError(
-            f"lam is {float(lam)}: give a finite penalty above 0, the one that the codes were found with"
-        )
+        raise ValueError(f"lam is {float(lam)}: give a finite penalty above 0, the one that the codes were found with")
 
 
 def stored_values(codes: Tensor) -> Tensor:

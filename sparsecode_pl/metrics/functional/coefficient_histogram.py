@@ -15,9 +15,7 @@ def _check_bins(num_bins: int, low: float, high: float) -> None:
         raise ValueError(f"low is {low} and high is {high}: give finite 0 < low < high, in units of lam")
 
 
-def _coefficient_histogram_edges(
-    num_bins: int, low: float, high: float, device: torch.device | None = None
-) -> Tensor:
+def _coefficient_histogram_edges(num_bins: int, low: float, high: float, device: torch.device | None = None) -> Tensor:
     """Edges of the bins, (num_bins + 1,) float64, evenly spaced on a logarithmic axis."""
     return torch.logspace(math.log10(low), math.log10(high), num_bins + 1, dtype=torch.float64, device=device)
 
@@ -37,8 +35,8 @@ def coefficient_histogram(
 ) -> Tensor:
     """Histogram of the non-zero coefficients divided by lam.
 
-    Bin k holds `edges[k] <= c / lam < edges[k + 1]` for `edges = numpy.geomspace(low, high, num_bins + 1)`; values below
-    `low` or from `high` on go into the first or the last bin.
+    Bin k holds `edges[k] <= c / lam < edges[k + 1]`, where `edges = numpy.geomspace(low, high, num_bins + 1)`; values
+    beyond the edges go in the end bins.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR. A zero stored in a CSR tensor is left out.
@@ -55,7 +53,8 @@ def coefficient_histogram(
 
     Example:
         >>> import torch
-        >>> coefficient_histogram(torch.tensor([[0.0, 2.0, 0.5], [30.0, 0.0, 0.0]]), lam=0.1, num_bins=3, low=1, high=1e3)
+        >>> codes = torch.tensor([[0.0, 2.0, 0.5], [30.0, 0.0, 0.0]])
+        >>> coefficient_histogram(codes, lam=0.1, num_bins=3, low=1, high=1e3)
         tensor([1, 1, 1])
     """
     _check_bins(num_bins, low, high)

@@ -13,7 +13,7 @@ def _explained_variance_update(residual: Tensor, x: Tensor) -> tuple[Tensor, Ten
     # torchmetrics' own classes sum in the dtype of the input; from float32 rows with a large mean that is noise.
     if x.ndim != 2 or residual.shape != x.shape:
         raise ValueError(
-            f"residual has shape {tuple(residual.shape)} and x {tuple(x.shape)}: give both as (n, d), of the same samples"
+            f"residual has shape {tuple(residual.shape)}, but x {tuple(x.shape)}: give both as (n, d), of the same rows"
         )
     return squared_norm(residual), x.sum(dim=0, dtype=torch.float64), squared_norm(x), len(x)
 

@@ -17,7 +17,7 @@ def _mean_max_coefficient_compute(maxima: Tensor, rows: int | Tensor) -> Tensor:
 
 
 def mean_max_coefficient(codes: Tensor) -> Tensor:
-    """Mean over samples of the largest coefficient; the adaptive penalty is a tenth of it (arXiv 2310.07837, section 3).
+    """Mean of the samples' largest coefficients; the adaptive penalty is a tenth of it (arXiv 2310.07837, section 3).
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR. A row without any counts as 0.

@@ -43,7 +43,13 @@ def _bars(axes: Axes, records: list[dict[str, Any]], name: str, title: str) -> N
         spread = [record.get("spread", {}).get(key, 0) for record in records]
         offset = (number - (len(keys) - 1) / 2) * height
         bars = axes.barh(
-            places + offset, values, height * 0.92, color=colours, alpha=1 - 0.55 * number, xerr=spread, ecolor="#334155"
+            places + offset,
+            values,
+            height * 0.92,
+            color=colours,
+            alpha=1 - 0.55 * number,
+            xerr=spread,
+            ecolor="#334155",
         )
         axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
     axes.margins(x=0.12)

@@ -4,10 +4,13 @@ import csv
 import json
 import math
 import platform
+import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -59,45 +62,45 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
 
     Args:
         records: one for each data set, the measured data first.
-        console: where to.
+        console: where to; the terminal, or 140 columns where there is none, if None.
     """
-    heldout = "heldout_S1" in records[0]
-    table = Table(
-        title="Sparsity: " + ("training rows / held-out rows" if heldout else "training rows"),
-        caption=_caption(records, heldout),
-        caption_justify="left",
-    )
-    table.add_column("data", overflow="fold")
-    for name in ("S1", "L_norm", "N0", "expl. var.", "lam", "alive", "seconds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if len(records) > 1:
-        table.add_column("data's S1 / this", justify="right")
-    truth = [name for name in ("half_active", "oracle_S1", "atom_recovery") if any(name in one for one in records)]
-    for name in truth:
-        table.add_column({"half_active": "a/2", "oracle_S1": "oracle", "atom_recovery": "recovery"}[name])
+    console = console or Console(width=None if sys.stdout.isatty() else 140)
+    first = records[0]
+    both, controls = "heldout_S1" in first, len(records) > 1
+    table = Table(box=SIMPLE_HEAD, title=f"How sparse is {first['data']}?", title_style="bold")
+    table.add_column("data", overflow="fold", min_width=16)
+    if both:
+        table.add_column("rows", no_wrap=True)
+    scores = {"S1": ".3g", "L_norm": ".3g", "N0": ".3g", "explained_variance": ".3f"}
+    if controls:
+        scores["S1_ratio"] = ".2f"
+    once = {"lam": ".3g", "atoms_alive": ".0f", "seconds": ".0f"}
+    for name in (*scores, *once):
+        heading = {"explained_variance": "expl. var.", "S1_ratio": "S1 ratio", "atoms_alive": "atoms alive"}
+        table.add_column(heading.get(name, name), justify="right", overflow="fold")
     for record in records:
-        cells = [_pair(record, name, ".3g") for name in ("S1", "L_norm", "N0")]
-        cells.append(_pair(record, "explained_variance", ".3f"))
-        cells.append(_cell(record, "lam", ".3g"))
-        cells.append(f"{record['atoms_alive']:.0f}/{record['num_atoms']:.0f}")
-        cells.append(_cell(record, "seconds", ".0f"))
-        if len(records) > 1:
-            cells.append(_pair(record, "S1_ratio", ".2f"))
-        cells += [_cell(record, name, ".3g") for name in truth]
-        table.add_row(record["data"], *cells, style="bold" if record is records[0] else "")
-    (console or Console()).print(table)
+        style = "bold" if record is first else ""
+        cells = [_cell(record, name, form) for name, form in (scores | once).items()]
+        table.add_row(record["data"], *(["training"] if both else []), *cells, style=style)
+        if both:
+            cells = [_cell(record, f"heldout_{name}", form) for name, form in scores.items()]
+            table.add_row("", "held out", *cells, style=style, end_section=True)
+    console.print(table)
+    console.print("\n".join(_notes(first, controls)), highlight=False)
 
 
-def _caption(records: list[dict[str, Any]], heldout: bool) -> str:
-    rows = f"{records[0]['num_samples']:,} training rows"
-    if heldout:
-        rows += f", {records[0]['heldout_num_samples']:,} held out"
-    spread = "; ± is the standard deviation over initial dictionaries" if "spread" in records[0] else ""
-    return f"{rows}. Lower S1, L_norm and N0 mean sparser{spread}."
-
-
-def _pair(record: dict[str, Any], name: str, form: str) -> str:
-    return " / ".join(_cell(record, key, form) for key in (name, f"heldout_{name}") if key in record)
+def _notes(record: dict[str, Any], controls: bool) -> Iterator[str]:
+    rows = f"{record['num_samples']:,} training rows"
+    if "heldout_num_samples" in record:
+        rows += f", {record['heldout_num_samples']:,} held out"
+    yield f"{rows}; {record['num_atoms']:,} atoms. Lower S1, L_norm and N0 mean sparser."
+    if controls:
+        yield "S1 ratio: S1 of the data over S1 of the control."
+    if "spread" in record:
+        yield "±: standard deviation over initial dictionaries."
+    if "oracle_S1" in record:
+        truth = f"a/2 = {record['half_active']:g}, S1 of the true codes {record['oracle_S1']:.3g}"
+        yield f"Known truth: {truth}; true atoms found to a mean cosine of {_cell(record, 'atom_recovery', '.3f')}."
 
 
 def _cell(record: dict[str, Any], name: str, form: str) -> str:

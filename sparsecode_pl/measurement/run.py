@@ -19,12 +19,15 @@ from sparsecode_pl.callbacks import (
     TensorBoardHParams,
 )
 from sparsecode_pl.data import ActivationDataModule, ControlActivations
-from sparsecode_pl.measure.picture import draw_sparsity
-from sparsecode_pl.measure.report import print_table, write_results
+from sparsecode_pl.measurement.picture import draw_sparsity
+from sparsecode_pl.measurement.report import print_table, write_results
 from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
-from sparsecode_pl.module import SparseCodingModule, score_metrics
+from sparsecode_pl.module import SCORES, SparseCodingModule
 
 Record = dict[str, Any]
+
+#: Rounds at most, batches between two entries in the log, and nothing scored or listed before there is anything.
+TRAINER_DEFAULTS = {"max_epochs": 10, "log_every_n_steps": 10, "num_sanity_val_steps": 0, "enable_model_summary": False}
 
 
 def default_trainer(module: SparseCodingModule, folder: Path, **settings: Any) -> Trainer:
@@ -33,8 +36,7 @@ def default_trainer(module: SparseCodingModule, folder: Path, **settings: Any) -
     if module.fixed_lam is None:
         callbacks.append(AdaptivePenalty())
     logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
-    defaults = {"max_epochs": 10, "num_sanity_val_steps": 0, "log_every_n_steps": 10}
-    return Trainer(**{"callbacks": callbacks, "logger": logger, **defaults, **settings})
+    return Trainer(**{"callbacks": callbacks, "logger": logger, **TRAINER_DEFAULTS, **settings})
 
 
 def measure(
@@ -118,7 +120,7 @@ def _fit(
     record: Record = {"data": data.label}
     for prefix, rows, index in (("", "train", data.train_index), ("heldout_", "heldout", data.heldout_index)):
         if len(index):
-            record |= {prefix + name: scores[f"{rows}/{name}"] for name in score_metrics()}
+            record |= {prefix + name: scores[f"{rows}/{name}"] for name in SCORES}
             record[f"{prefix}num_samples"] = len(index)
     num_atoms = len(module.dictionary.atoms)
     record |= {
@@ -141,11 +143,10 @@ def _summary(fits: list[Record]) -> Record:
     """Mean over the fits of one data set, with the spread where there are several."""
     if len(fits) == 1:
         return fits[0]
-    numbers = [name for name, value in fits[0].items() if not isinstance(value, str)]
-    values = {name: [fit[name] for fit in fits] for name in numbers}
-    record = fits[0] | {name: statistics.fmean(values[name]) for name in numbers}
-    record["spread"] = {name: statistics.stdev(values[name]) for name in numbers if len(set(values[name])) > 1}
-    return record
+    values = {name: [fit[name] for fit in fits] for name in fits[0]}
+    varying = [name for name, each in values.items() if len(set(each)) > 1]
+    means = {name: statistics.fmean(values[name]) for name in varying}
+    return fits[0] | means | {"spread": {name: statistics.stdev(values[name]) for name in varying}}
 
 
 def _run_folder(folder: Path) -> Path:

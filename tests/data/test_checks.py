@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from sparsecode_pl.data import TensorActivations
+from sparsecode_pl.data.checks import check_activations
+
+
+def spoilt() -> torch.Tensor:
+    x = torch.zeros(5, 3)
+    x[2, 1], x[2, 2], x[4, 0] = float("inf"), float("nan"), float("-inf")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (
+            spoilt(),
+            ValueError,
+            r"it: 3 of 15 activations are NaN or infinite, in 2 of 5 rows \(first: row 2, dim.* 1\)",
+        ),
+        (torch.zeros(1, 3), ValueError, "it: activations have 1 samples: give at least 2"),
+        (torch.zeros(0, 3), ValueError, "it: activations have 0 samples: give at least 2"),
+        (torch.zeros(6), ValueError, r"it: activations have shape \(6,\): give a matrix"),
+        (torch.zeros(2, 3, 4), ValueError, r"it: activations have shape \(2, 3, 4\): give a matrix"),
+        (torch.zeros(4, 0), ValueError, r"it: activations have shape \(4, 0\): give a matrix"),
+        (torch.zeros(4, 3, dtype=torch.int64), TypeError, r"it: activations are torch.int64: give a floating-point"),
+        ([[1.0, 2.0]], TypeError, "it: activations are list: give a floating-point tensor"),
+    ],
+)
+def test_what_is_wrong_is_said(x, error, message):
+    with pytest.raises(error, match=message):
+        check_activations(x, source="it")
+
+
+def test_values_beyond_float32_are_found():
+    with pytest.raises(ValueError, match="1 of 4 activations are NaN or infinite"):
+        check_activations(torch.tensor([[1e300, 0.0], [0.0, 1.0]], dtype=torch.float64), source="it")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_floating_type_becomes_contiguous_float32(dtype):
+    x = torch.arange(6, dtype=dtype).reshape(2, 3).T.requires_grad_()
+    checked = check_activations(x, source="it")
+    assert checked.dtype == torch.float32
+    assert checked.is_contiguous()
+    assert not checked.requires_grad
+    assert checked.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_a_data_module_checks_its_rows_at_setup():
+    with pytest.raises(ValueError, match="mine: 3 of 15"):
+        TensorActivations(spoilt(), name="mine").setup()

@@ -1,0 +1,203 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sparsecode_control import Gaussian, HeavyTailed, MatchedGaussian, Rademacher, Shuffled
+from sparsecode_synthetic import SparseLinear
+
+from sparsecode_pl.data import ControlActivations, TensorActivations
+
+N, D = 20_000, 12
+UNIT = [Gaussian, Rademacher, HeavyTailed]
+ALL = [*UNIT, MatchedGaussian, Shuffled]
+
+
+def fresh(data: ControlActivations, num: int = N) -> torch.Tensor:
+    return data.draw(num, torch.Generator().manual_seed(1))
+
+
+def norms(rows: torch.Tensor) -> torch.Tensor:
+    return rows.double().norm(dim=1)
+
+
+@pytest.fixture(scope="module")
+def source() -> TensorActivations:
+    """Correlated, skewed, not centred, and of rank 3 in 5 dimensions."""
+    hidden = torch.randn(N, 3, generator=torch.Generator().manual_seed(0)).exp()
+    mix = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 2], [0, 1, 1], [1, 1, 0]])
+    return TensorActivations(hidden @ mix.T + 3, name="source")
+
+
+@pytest.mark.parametrize("control", UNIT)
+def test_the_scored_rows_have_mean_norm_one(control):
+    assert float(norms(control(d_model=D, num_samples=3000).rows).mean()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("control", [Gaussian, Rademacher])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_mean_zero_and_isotropic(control, streamed, covariance):
+    data = control(d_model=D, num_samples=N)
+    rows = fresh(data) if streamed else data.rows
+    np.testing.assert_allclose(rows.mean(0), 0, atol=5 * (1.1 / D / N) ** 0.5)
+    power = float((norms(rows) ** 2).mean())
+    np.testing.assert_allclose(covariance(rows), power / D * np.eye(D), atol=5 / D * (2 / N) ** 0.5)
+
+
+def test_gaussian_entries_are_gaussian():
+    rows = Gaussian(d_model=D, num_samples=N).rows.double()
+    variance = float((rows**2).mean())
+    chi_mean = math.sqrt(2) * math.gamma((D + 1) / 2) / math.gamma(D / 2)
+    assert variance == pytest.approx(1 / chi_mean**2, rel=0.01)
+    assert float((rows**4).mean()) == pytest.approx(3 * variance**2, rel=0.03)
+
+
+def test_rademacher_entries_are_signs():
+    rows = Rademacher(d_model=D, num_samples=100).rows
+    np.testing.assert_allclose(rows.abs(), D**-0.5, rtol=1e-6)
+    assert rows.dtype == torch.float32
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_heavy_tailed_norms_are_cauchy_and_directions_uniform(streamed):
+    data = HeavyTailed(d_model=D, num_samples=N)
+    rows = fresh(data) if streamed else data.rows
+    sizes = norms(rows) / data.scale
+    for q in (0.1, 0.25, 0.5, 0.75, 0.9, 0.99):
+        assert float((sizes < math.tan(math.pi / 2 * q)).double().mean()) == pytest.approx(q, abs=0.015)
+    directions = rows.double() / norms(rows)[:, None]
+    np.testing.assert_allclose(directions.mean(0), 0, atol=5 * (1 / D / N) ** 0.5)
+    np.testing.assert_allclose(directions.T @ directions / N, np.eye(D) / D, atol=5 / D * (2 / N) ** 0.5)
+    assert abs(float(np.corrcoef(sizes.log(), directions[:, 0])[0, 1])) < 5 / N**0.5
+
+
+@pytest.mark.parametrize("clip_norm", [1.5, 5])
+def test_clipped_norms_stop_at_a_multiple_of_the_median(clip_norm):
+    data = HeavyTailed(d_model=D, num_samples=N, clip_norm=clip_norm)
+    scored, streamed = norms(data.rows), norms(fresh(data))
+    assert float(scored.max() / scored.median()) == pytest.approx(clip_norm, rel=0.04)
+    assert float(scored.max()) == pytest.approx(float(streamed.max()), rel=1e-5)
+    clipped = 1 - 2 / math.pi * math.atan(clip_norm)
+    assert float((scored > 0.9999 * scored.max()).double().mean()) == pytest.approx(clipped, abs=0.015)
+    assert float(scored.mean()) == pytest.approx(1, abs=1e-6)
+
+
+def test_clipping_leaves_smaller_rows_as_they_are():
+    whole, clipped = (HeavyTailed(d_model=D, num_samples=100, clip_norm=clip) for clip in (None, 2))
+    raw, cut = whole.rows / whole.scale, clipped.rows / clipped.scale
+    small = norms(raw) < 1.99
+    torch.testing.assert_close(raw[small], cut[small])
+    assert 0 < int((~small).sum()) < 100
+
+
+@pytest.mark.parametrize("clip_norm", [0, -1.0, float("nan")])
+def test_clip_norm_must_be_positive(clip_norm):
+    with pytest.raises(ValueError, match=f"clip_norm is {clip_norm}: give"):
+        HeavyTailed(clip_norm=clip_norm)
+
+
+def test_matched_gaussian_has_the_mean_and_covariance_of_its_source(source, covariance):
+    for streamed in (False, True):
+        data = MatchedGaussian(source)
+        rows = fresh(data) if streamed else data.rows
+        expected = covariance(source.rows)
+        deviation = expected.diag().sqrt()
+        error = (rows.double().mean(0) - source.rows.double().mean(0)) / deviation
+        np.testing.assert_allclose(error, 0, atol=5 / N**0.5)
+        error = (covariance(rows) - expected) / deviation / deviation[:, None]
+        np.testing.assert_allclose(error, 0, atol=5 * (2 / N) ** 0.5)
+
+
+def test_matched_gaussian_stays_in_the_span_of_a_source_without_full_rank(source):
+    centred = source.rows.double() - source.rows.double().mean(0)
+    null = torch.linalg.svd(centred, full_matrices=False).Vh[3:]
+    rows = MatchedGaussian(source).rows.double()
+    np.testing.assert_allclose((rows - rows.mean(0)) @ null.T, 0, atol=1e-4)
+    assert float(rows.std(0).min()) > 1
+
+
+def test_matched_gaussian_is_gaussian(source):
+    rows = MatchedGaussian(source).rows.double()
+    z = (rows - rows.mean(0)) / rows.std(0)
+    np.testing.assert_allclose((z**3).mean(0), 0, atol=5 * (15 / N) ** 0.5)
+    np.testing.assert_allclose((z**4).mean(0), 3, atol=5 * (96 / N) ** 0.5)
+
+
+def test_matched_gaussian_moments_are_exact(source, covariance):
+    mean, root = MatchedGaussian(source).moments
+    torch.testing.assert_close(mean, source.rows.double().mean(0))
+    torch.testing.assert_close(root @ root.T, covariance(source.rows))
+
+
+def test_shuffled_permutes_every_dimension_on_its_own(source):
+    rows = Shuffled(source).rows
+    assert torch.equal(rows.sort(0).values, source.rows.sort(0).values)
+    assert abs(np.corrcoef(source.rows.T)[1, 4]) > 0.999  # dimensions 1 and 4 of the source are equal
+    correlations = np.corrcoef(np.concatenate([rows, source.rows], axis=1).T)
+    np.fill_diagonal(correlations, 0)
+    correlations[5:, 5:] = 0  # the source's own
+    np.testing.assert_allclose(correlations, 0, atol=5 / N**0.5)
+
+
+def test_shuffled_streams_values_of_each_dimension(source):
+    rows = fresh(Shuffled(source), 1000)
+    for column, values in zip(rows.T, source.rows.T, strict=True):
+        assert set(column.tolist()) <= set(values.tolist())
+        assert len(column.unique()) > 950
+    assert abs(np.corrcoef(rows.T)[1, 4]) < 5 / 1000**0.5
+    np.testing.assert_allclose(rows.mean(0), source.rows.mean(0), atol=5 * float(source.rows.std(0).max()) / 1000**0.5)
+
+
+def test_shuffled_has_as_many_rows_as_its_source(source):
+    assert Shuffled(source, num_samples=N).rows.shape == source.rows.shape
+    with pytest.raises(ValueError, match=f"num_samples is 7, but source has {N} rows"):
+        Shuffled(source, num_samples=7)
+    with pytest.raises(ValueError, match="num_samples is 7"):
+        Shuffled(num_samples=7).attach(source)
+
+
+@pytest.mark.parametrize("control", [MatchedGaussian, Shuffled])
+@pytest.mark.parametrize(
+    "use", [lambda data: data.rows, lambda data: data.d_model, fresh, lambda data: data.setup()], ids=str
+)
+def test_without_a_source_the_cure_is_named(control, use):
+    with pytest.raises(ValueError, match=f"source is None, and {control.__name__} .*give --data.source, or list it"):
+        use(control())
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_a_source_attached_later_is_the_same_as_one_given(control, source):
+    late = control()
+    late.attach(source)
+    assert late.d_model == 5
+    assert torch.equal(late.rows, control(source).rows)
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_draws_are_reproducible_and_differ_by_seed_and_batch(control, source):
+    one, two, other = (control(source, stream=True, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.rows, two.rows)
+    assert not torch.equal(one.rows, other.rows)
+    batches = [one.train_batch(epoch, index) for epoch in range(2) for index in range(2)]
+    assert torch.equal(batches[3], two.train_batch(1, 1))
+    if control is not Rademacher:  # whose rows are few
+        assert len(torch.cat([*batches, other.train_batch(0, 0)]).unique(dim=0)) == 5 * source.batch_size
+    random = torch.Generator().manual_seed(0)
+    assert not torch.equal(one.draw(20, random), one.draw(20, random))
+
+
+@pytest.mark.parametrize("control", ALL)
+@pytest.mark.parametrize("of", [*UNIT, SparseLinear], ids=lambda cls: cls.__name__)
+def test_a_control_shares_no_random_numbers_with_a_source_of_the_same_seed(control, of):
+    # Signs, because the heavy tails have no correlations; all pairs of dimensions, at the same and at the next place.
+    source = of(d_model=D, num_samples=4000, stream=True)
+    data = control(source, stream=True)
+    for x, y in ((source.rows, data.rows), (source.train_batch(0, 0), data.train_batch(0, 0))):
+        a, b = x.sign().double(), y.sign().double()
+        np.testing.assert_allclose(a.T @ b / len(a), 0, atol=5.5 / len(a) ** 0.5)
+        assert abs(float((a.flatten()[1:] * b.flatten()[:-1]).mean())) < 5 / a.numel() ** 0.5
+
+
+def test_labels(source):
+    assert [control(source).label for control in ALL] == [control.__name__ for control in ALL]
+    assert HeavyTailed(clip_norm=5).label == "HeavyTailed, norms <= 5 x median"
