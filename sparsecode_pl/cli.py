@@ -2,10 +2,11 @@
 
 import copy
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from lightning import Callback, Trainer
@@ -23,6 +24,7 @@ from sparsecode_pl.callbacks import (
     TensorBoardHParams,
 )
 from sparsecode_pl.data import ActivationDataModule, import_plugins
+from sparsecode_pl.data.registry import unknown_plugin
 from sparsecode_pl.measurement import measure
 from sparsecode_pl.measurement.run import TRAINER_DEFAULTS, check_writable
 from sparsecode_pl.module import SparseCodingModule
@@ -51,6 +53,21 @@ class MeasuringTrainer(Trainer):
         measure(model, datamodule, controls or (), seeds=seeds, folder=output)
 
 
+class SparseCodingParser(LightningArgumentParser):
+    """A parser whose errors come to the point."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exit with the message: without the types that did not fit, and with the plugin that was meant."""
+        message = re.sub(r"^Call to compute_fn of link .* failed: ", "", message, flags=re.DOTALL)
+        unknown = re.search(r"Expected a dot import path string: (\S+)", message)
+        reasons = re.findall(r"^\s*- (?!Expected a )(.+?)(?=^\s*- |^\s*Given value)", message, re.MULTILINE | re.DOTALL)
+        if unknown:
+            message = unknown_plugin(unknown[1])
+        elif "Union subtypes" in message and len(reasons) == 1:
+            message = " ".join(reasons[0].split())
+        super().error(message, ex)
+
+
 class SparseCodingCLI(LightningCLI):
     """LightningCLI with the plugins, the measurement and the project's callbacks."""
 
@@ -64,11 +81,23 @@ class SparseCodingCLI(LightningCLI):
         parser.link_arguments("data", "model.d_model", compute_fn=_width, apply_on="instantiate")
         parser.add_lightning_class_args(AdaptivePenalty, "adaptive_penalty")
 
-    def before_instantiate_classes(self) -> None:
-        """Find a folder that cannot be written before any data is loaded."""
+    def instantiate_classes(self) -> None:
+        """Instantiate data, model and trainer; what is wrong with them is said in a line, without a traceback."""
+        try:
+            self._check_config()
+            super().instantiate_classes()
+        except (OSError, TypeError, ValueError) as error:
+            self.parser.error(str(error), error)
+
+    def _check_config(self) -> None:
+        """Find what would fail late before any data is loaded."""
         config = self.config[self.subcommand]
         root = config["trainer"]["default_root_dir"] or "."
         check_writable(config["output"] if self.subcommand == "measure" else root)
+        if self.subcommand in ("validate", "test", "predict") and not config["ckpt_path"]:
+            raise ValueError(
+                "ckpt_path is missing: give the checkpoint of a fit, lightning_logs/.../checkpoints/*.ckpt"
+            )
         if self.subcommand == "predict" and config["return_predictions"] is None:
             config["return_predictions"] = False  # they are on disk, and may not fit in memory
 
@@ -137,6 +166,7 @@ def main(args: ArgsType = None) -> None:
         trainer_class=MeasuringTrainer,
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=0,
+        parser_class=SparseCodingParser,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         parser_kwargs={

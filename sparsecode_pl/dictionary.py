@@ -35,8 +35,8 @@ class Dictionary(nn.Module):
     Example:
         >>> dictionary = Dictionary(torch.eye(2), centre=torch.tensor([1.0, 1.0]))
         >>> codes = dictionary.encode(torch.tensor([[4.0, 2.0]]), lam=1.0)
-        >>> codes.to_dense(), dictionary.decode(codes)
-        (tensor([[2.5000, 0.5000]]), tensor([[3.5000, 1.5000]]))
+        >>> codes.to_dense().tolist(), dictionary.decode(codes).tolist()
+        ([[2.5, 0.5]], [[3.5, 1.5]])
     """
 
     centre: Tensor
