@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from sparsecode_pl.metrics import CoefficientHistogram
 from sparsecode_pl.module import ROWS, SparseCodingModule
 
+_ROW_LABELS = {"train": "training rows", "heldout": "held-out rows"}
+
 
 class TensorBoardFigures(Callback):
     """Draw the distribution of the coefficients and the atoms' frequencies after every scoring.
@@ -59,7 +61,7 @@ def coefficient_figure(counts: dict[str, np.ndarray], edges: np.ndarray) -> Figu
     figure, axes = _figure()
     width = np.diff(np.log10(edges))
     for rows, count in counts.items():
-        axes.stairs(count / max(count.sum(), 1) / width, edges, label=f"{rows} rows", linewidth=1.5)
+        axes.stairs(count / max(count.sum(), 1) / width, edges, label=_ROW_LABELS[rows], linewidth=1.5)
     used = np.flatnonzero(sum(counts.values()))
     if len(used):
         axes.set_xlim(edges[used[0]], edges[used[-1] + 1])
@@ -89,7 +91,7 @@ def frequency_figure(frequencies: np.ndarray) -> Figure:
 
 def _figure() -> tuple[Figure, Axes]:
     # A bare Figure belongs to no window and to no pyplot state, so there is nothing to close.
-    figure = Figure(figsize=(6.4, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.8, 3.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

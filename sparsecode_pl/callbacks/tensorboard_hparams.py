@@ -1,16 +1,27 @@
 """Settings beside final scores in TensorBoard's HParams tab."""
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+
+from sparsecode_pl.module import ROWS, SparseCodingModule
 
 
 class TensorBoardHParams(Callback):
-    """Log the hyper-parameters again when training ends, now with the final scores."""
+    """Log data and hyper-parameters with the final scores when training ends."""
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log hyper-parameters and scores."""
-        names = ("train/", "heldout/")
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(names)}
+    def on_fit_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
+        """Log settings and scores."""
+        data = pl_module.data
+        settings = {name: value for name, value in pl_module.hparams.items() if name[0] != "_" and value is not None}
+        settings |= {
+            "data": data.label,
+            "num_atoms": pl_module.dictionary.shape[0],
+            "batch_size": data.batch_size,
+            "batches_per_round": data.batches_per_round,
+            "val_split": data.val_split,
+        }
+        prefixes = tuple(f"{rows}/" for rows in ROWS)
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefixes)}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(dict(logger.hparams), scores)
+                logger.log_hyperparams(settings, scores)
