@@ -67,18 +67,18 @@ class Dictionary(nn.Module):
 
     @torch.no_grad()
     def start_from(self, x: Tensor, generator: torch.Generator | None = None) -> None:
-        """Make the atoms the directions of randomly chosen samples, in place.
-
-        Without replacement while there are samples enough; one that equals the centre gives a random direction.
+        """Make the atoms the directions of samples, in place; one that equals the centre gives a random direction.
 
         Args:
-            x: activations, (n, d), not yet centred.
-            generator: of the choice.
+            x: a sample for each atom, (m, d), not yet centred.
+            generator: of the random directions.
+
+        Raises:
+            ValueError: there is not one sample for each atom.
         """
-        num_atoms, n = len(self.atoms), len(x)
-        turns = [torch.randperm(n, generator=generator) for _ in range(-(-num_atoms // n))]
-        chosen = x[torch.cat(turns)[:num_atoms]].to(self.atoms)
-        self.atoms.copy_(_directions(self.standardise(chosen), generator))
+        if x.shape != self.atoms.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, but the atoms {self.shape}: give a sample for each atom")
+        self.atoms.copy_(_directions(self.standardise(x.to(self.atoms)), generator))
 
     @torch.no_grad()
     def normalise(self) -> None:

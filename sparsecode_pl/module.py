@@ -182,8 +182,8 @@ class SparseCodingModule(LightningModule):
         if self.scale:
             self.dictionary.scale.fill_(statistics.mean_norm)
         if self.init == "data":
-            index = self.data.train_index
-            self.dictionary.start_from(self.data.rows[index], generator(self.seed))
+            random = generator(self.seed)
+            self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random)
 
     def on_fit_start(self) -> None:
         """Settle the first penalty, unless a checkpoint or a callback has."""

@@ -84,7 +84,7 @@ def frequency_figure(frequencies: np.ndarray) -> Figure:
         yscale="log",
         xlabel="atom, by frequency",
         ylabel="share of training rows that use it",
-        title=f"Atom frequencies: {len(alive)} of {len(frequencies)} atoms are used",
+        title=f"{len(alive):,} of {len(frequencies):,} atoms are used",
     )
     return figure
 

@@ -168,6 +168,12 @@ class ActivationDataModule(LightningDataModule, ABC):
             raise ValueError(f"{self.label}: all {len(self.train_index)} training rows are equal: give others")
         return Statistics(mean=mean, mean_norm=mean_norm)
 
+    def sample(self, num: int, random: torch.Generator) -> Tensor:
+        """Training rows chosen at random, (num, d_model); without replacement while there are enough."""
+        n = len(self.train_index)
+        turns = [torch.randperm(n, generator=random) for _ in range(-(-num // n))]
+        return self.rows[self.train_index[torch.cat(turns)[:num]]]
+
     def setup(self, stage: str | None = None) -> None:
         """Load and check the rows before anything long begins."""
         if self.trainer is not None:

@@ -71,7 +71,7 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
     table.add_column("data", overflow="fold", min_width=16)
     if both:
         table.add_column("rows", no_wrap=True)
-    scores = {"S1": ".3g", "L_norm": ".3g", "N0": ".3g", "explained_variance": ".3f"}
+    scores = {"S1": "#.3g", "L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
     if controls:
         scores["S1_ratio"] = ".2f"
     once = {"lam": ".3g", "atoms_alive": ".0f", "seconds": ".0f"}
@@ -107,4 +107,4 @@ def _cell(record: dict[str, Any], name: str, form: str) -> str:
     if name not in record:
         return ""
     spread = record.get("spread", {}).get(name)
-    return f"{record[name]:{form}}" + (f"±{spread:.1g}" if spread is not None else "")
+    return f"{record[name]:{form}}".rstrip(".") + (f"±{spread:.1g}" if spread is not None else "")

@@ -150,3 +150,13 @@ def test_equal_rows_are_refused_at_setup():
 def test_bad_arguments_are_named(numbered, argument, value):
     with pytest.raises(ValueError, match=f"{argument} is {value}: give"):
         numbered(10, **{argument: value})
+
+
+def test_sample_takes_training_rows_without_replacement_and_then_again(numbered):
+    data = numbered(20, val_split=0.25)
+    training = set(data.train_index.tolist())
+    once = data.sample(15, torch.Generator().manual_seed(0))[:, 0].int().tolist()
+    assert set(once) == training
+    twice = data.sample(40, torch.Generator().manual_seed(0))[:, 0].int().tolist()
+    assert twice[:15] == once
+    assert {twice.count(row) for row in training} == {2, 3}
