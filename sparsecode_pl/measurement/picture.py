@@ -25,8 +25,8 @@ def draw_sparsity(records: list[dict[str, Any]], path: Path) -> None:
     left.get_yticklabels()[0].set_fontweight("bold")
     left.invert_yaxis()
     if "half_active" in records[0]:
-        left.axvline(records[0]["half_active"], color=_TRUTH, linestyle=":", label="a/2")
-        left.axvline(records[0]["oracle_S1"], color=_TRUTH, linestyle="--", label="S1 of the true codes")
+        for name, style, label in (("half_active", ":", "a/2"), ("oracle_S1", "-", "S1 of the true codes")):
+            left.vlines(records[0][name], -0.48, 0.48, color=_TRUTH, linestyle=style, label=label)
         left.legend(frameon=False, fontsize=8)
     rows = "solid: training rows, light: held-out rows" if "heldout_S1" in records[0] else "training rows"
     figure.suptitle(f"How sparse is {records[0]['data']}?  Shorter is sparser  ({rows})", fontsize=11)
@@ -51,7 +51,7 @@ def _bars(axes: Axes, records: list[dict[str, Any]], name: str, title: str) -> N
             xerr=spread,
             ecolor="#334155",
         )
-        axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+        axes.bar_label(bars, fmt=lambda value: f"{value:#.3g}".rstrip("."), padding=3, fontsize=8)
     axes.margins(x=0.12)
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
