@@ -1,5 +1,6 @@
 """The `sparsecode` command."""
 
+import argparse
 import copy
 import logging
 import re
@@ -8,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -26,7 +28,7 @@ from sparsecode_pl.callbacks import (
 from sparsecode_pl.data import ActivationDataModule, import_plugins
 from sparsecode_pl.data.registry import unknown_plugin
 from sparsecode_pl.measurement import measure
-from sparsecode_pl.measurement.run import TRAINER_DEFAULTS, check_writable
+from sparsecode_pl.measurement.run import TRAINER_DEFAULTS, check_writable, prepare
 from sparsecode_pl.module import SparseCodingModule
 
 
@@ -81,6 +83,21 @@ class SparseCodingCLI(LightningCLI):
         parser.link_arguments("data", "model.d_model", compute_fn=_width, apply_on="instantiate")
         parser.add_lightning_class_args(AdaptivePenalty, "adaptive_penalty")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the command line, and keep it for when a checkpoint has been read."""
+        self._args = args
+        super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint's settings of the module are defaults: what the command line says goes before them."""
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if not path or not Path(path).is_file():
+            return
+        settings = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        known = {f"model.{name}": value for name, value in settings.items() if name[0] != "_" and name != "d_model"}
+        self._parser(self.config.subcommand).set_defaults(known)
+        super().parse_arguments(self.parser, self._args)
+
     def instantiate_classes(self) -> None:
         """Instantiate data, model and trainer; what is wrong with them is said in a line, without a traceback."""
         try:
@@ -94,10 +111,12 @@ class SparseCodingCLI(LightningCLI):
         config = self.config[self.subcommand]
         root = config["trainer"]["default_root_dir"] or "."
         check_writable(config["output"] if self.subcommand == "measure" else root)
-        if self.subcommand in ("validate", "test", "predict") and not config["ckpt_path"]:
-            raise ValueError(
-                "ckpt_path is missing: give the checkpoint of a fit, lightning_logs/.../checkpoints/*.ckpt"
-            )
+        path = config.get("ckpt_path")
+        cure = "give the checkpoint of a fit, lightning_logs/.../checkpoints/*.ckpt"
+        if self.subcommand in ("validate", "test", "predict") and not path:
+            raise ValueError(f"ckpt_path is missing: {cure}")
+        if str(path).endswith(".ckpt") and not Path(path).is_file():
+            raise ValueError(f"ckpt_path is {path}, and there is no such file: {cure}")
         if self.subcommand == "predict" and config["return_predictions"] is None:
             config["return_predictions"] = False  # they are on disk, and may not fit in memory
 
@@ -125,10 +144,14 @@ class SparseCodingCLI(LightningCLI):
             return self.instantiate_trainer(logger=logger)
 
         self.save_config_callback = None  # the configuration is the whole run's, and stands in results.json
-        kwargs["folder"] = kwargs.pop("output")
-        kwargs["controls"] = kwargs["controls"] or ()
+        controls, seeds = kwargs["controls"] or [], kwargs["seeds"]
+        try:
+            prepare(self.model, self.datamodule, controls, seeds)
+        except (OSError, TypeError, ValueError) as error:
+            self.parser.error(str(error), error)
         settings = yaml.safe_load(self._parser("measure").dump(self.config["measure"], skip_link_targets=False))
-        measure(kwargs.pop("model"), kwargs.pop("datamodule"), trainer=trainer, settings=settings, **kwargs)
+        folder = kwargs["output"]
+        measure(self.model, self.datamodule, controls, seeds=seeds, folder=folder, trainer=trainer, settings=settings)
 
 
 def _width(data: ActivationDataModule) -> int:
@@ -154,7 +177,8 @@ def main(args: ArgsType = None) -> None:
         args: the command line; that of the process if None.
     """
     words = sys.argv[1:] if args is None else args
-    if words == ["plugins"]:
+    if isinstance(words, list) and words[:1] == ["plugins"]:
+        argparse.ArgumentParser("sparsecode plugins", description=list_plugins.__doc__).parse_args(words[1:])
         list_plugins()
         return
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)

@@ -63,7 +63,7 @@ class SparseCodingModule(LightningModule):
         lam: penalty, > 0. Fixed, the first round descends to it from three times its value, and training ends after
             one round unless the trainer has an `EarlyStopping`. If None, the callback `AdaptivePenalty` sets it.
         eval_lam: penalty for scoring and prediction (paper, appendix H); that of training if None.
-        coder: how codes are found; `GreedyCoder()` if None.
+        coder: how codes are found, a coder or its settings; `GreedyCoder()` if None.
         init: atoms begin as directions of random samples ("data") or uniform on the sphere ("random").
         scale: divide the centred activations by their mean norm, so that penalties compare across models.
         dictionary_steps: optimiser steps a batch, >= 1.
@@ -91,7 +91,7 @@ class SparseCodingModule(LightningModule):
         expansion: float = 8.0,
         lam: float | None = None,
         eval_lam: float | None = None,
-        coder: Coder | None = None,
+        coder: Coder | dict[str, Any] | None = None,
         init: Literal["data", "random"] = "data",
         scale: bool = False,
         dictionary_steps: int = 1,
@@ -112,7 +112,8 @@ class SparseCodingModule(LightningModule):
         if init not in ("data", "random"):
             raise ValueError(f"init is {init!r}: give 'data' or 'random'")
         self.save_hyperparameters(ignore=["coder", "optimizer", "lr_scheduler"])
-        self.coder = coder or GreedyCoder()
+        self.coder = Coder.from_settings(coder) if isinstance(coder, dict) else coder or GreedyCoder()
+        self.save_hyperparameters({"coder": self.coder.settings()})
         self.fixed_lam = lam
         self.eval_lam = eval_lam
         self.init = init
@@ -148,6 +149,7 @@ class SparseCodingModule(LightningModule):
         shared = (self.make_optimizer, self.make_scheduler, self.coder)  # without state, and not all can be copied
         twin = copy.deepcopy(self, {id(part): part for part in shared})
         twin.seed = seed
+        twin.save_hyperparameters({"seed": seed})
         twin.dictionary = Dictionary.random(*self.dictionary.shape, generator(seed))
         twin.lam.fill_(math.nan)
         twin.lam_from.fill_(math.nan)
@@ -170,11 +172,21 @@ class SparseCodingModule(LightningModule):
             )
         return data
 
+    def check_width(self, data: ActivationDataModule) -> None:
+        """Check that data has the width of the dictionary.
+
+        Raises:
+            ValueError: it has not.
+        """
+        width = self.dictionary.shape[1]
+        if data.d_model != width:
+            raise ValueError(
+                f"d_model is {width}, but {data.label} has width {data.d_model}: give data and d_model alike"
+            )
+
     def setup(self, stage: str) -> None:
         """Check the data against the dictionary; before the first fit take centre, scale and atoms from it."""
-        width = self.dictionary.shape[1]
-        if self.data.d_model != width:
-            raise ValueError(f"d_model is {width}, but {self.data.label} has width {self.data.d_model}: give that")
+        self.check_width(self.data)
         if stage != "fit" or not self.lam.isnan():
             return
         statistics = self.data.statistics
@@ -324,4 +336,5 @@ class SparseCodingModule(LightningModule):
             Row numbers and codes, sparse CSR (n, m).
         """
         index, x = batch
-        return index, self(x)
+        with torch.inference_mode(False), torch.no_grad():  # CSR tensors of inference mode are of no use outside of it
+            return index, self(x)

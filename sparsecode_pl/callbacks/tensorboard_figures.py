@@ -63,9 +63,9 @@ def coefficient_figure(counts: dict[str, np.ndarray], edges: np.ndarray) -> Figu
     for rows, count in counts.items():
         axes.stairs(count / max(count.sum(), 1) / width, edges, label=_ROW_LABELS[rows], linewidth=1.5)
     used = np.flatnonzero(sum(counts.values()))
-    if len(used):
-        axes.set_xlim(edges[used[0]], edges[used[-1] + 1])
-    axes.set(xscale="log", xlabel="coefficient / lam", ylabel="density per decade", title="Non-zero coefficients")
+    if len(used):  # else all codes are zero, and a logarithmic axis cannot be drawn
+        axes.set(xscale="log", xlim=(edges[used[0]], edges[used[-1] + 1]))
+    axes.set(xlabel="coefficient / lam", ylabel="density per decade", title="Non-zero coefficients")
     axes.legend(frameon=False)
     return figure
 
@@ -79,9 +79,9 @@ def frequency_figure(frequencies: np.ndarray) -> Figure:
     figure, axes = _figure()
     alive = np.sort(frequencies[frequencies > 0])[::-1]
     axes.plot(np.arange(1, len(alive) + 1), alive, linewidth=1.5)
+    if len(alive):
+        axes.set(xscale="log", yscale="log")
     axes.set(
-        xscale="log",
-        yscale="log",
         xlabel="atom, by frequency",
         ylabel="share of training rows that use it",
         title=f"{len(alive):,} of {len(frequencies):,} atoms are used",

@@ -24,4 +24,4 @@ class TensorBoardHParams(Callback):
         scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefixes)}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(settings, scores)
+                logger.log_hyperparams(settings, scores, step=trainer.global_step)

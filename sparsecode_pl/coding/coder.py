@@ -1,6 +1,8 @@
 """Configured ways to find codes."""
 
+import importlib
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor
 
@@ -10,8 +12,19 @@ from sparsecode_pl.coding.greedy import Backend, greedy_encode
 class Coder(ABC):
     """A way to find codes, with its settings: what `SparseCodingModule` and `Dictionary` take.
 
-    A coder keeps no state between calls and never asks for gradients.
+    A coder keeps no state between calls and never asks for gradients. Its attributes are its constructor's arguments,
+    of the same names and of plain types, so that a checkpoint can tell how it was made.
     """
+
+    def settings(self) -> dict[str, Any]:
+        """What makes this coder again: `class_path` and `init_args`, as in a configuration file."""
+        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": dict(vars(self))}
+
+    @staticmethod
+    def from_settings(settings: dict[str, Any]) -> "Coder":
+        """Make a coder from its `settings`."""
+        module, _, name = settings["class_path"].rpartition(".")
+        return getattr(importlib.import_module(module), name)(**settings.get("init_args", {}))
 
     @abstractmethod
     def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:

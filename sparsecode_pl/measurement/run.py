@@ -1,13 +1,13 @@
 """Fit a dictionary on data and on each control, and gather the scores."""
 
 import re
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer
+import numpy as np
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
@@ -32,7 +32,9 @@ TRAINER_DEFAULTS = {"max_epochs": 10, "log_every_n_steps": 10, "num_sanity_val_s
 
 def default_trainer(module: SparseCodingModule, folder: Path, **settings: Any) -> Trainer:
     """A trainer as `sparsecode measure` uses it, that logs to `folder`; `settings` go to `lightning.Trainer`."""
-    callbacks = [SparseCodingProgress(), TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
+    callbacks: list[Callback] = [TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
+    if settings.get("enable_progress_bar", True):
+        callbacks.append(SparseCodingProgress())
     if module.fixed_lam is None:
         callbacks.append(AdaptivePenalty())
     logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
@@ -71,15 +73,10 @@ def measure(
         their standard deviations.
 
     Raises:
-        ValueError: `seeds` is below 1, or data and module do not fit.
+        ValueError: `seeds` is below 1, or data, controls or module are wrong or do not fit together.
         OSError: the folder cannot be written.
     """
-    if seeds < 1:
-        raise ValueError(f"seeds is {seeds}: give at least 1")
-    data.setup("fit")
-    for control in controls:
-        if isinstance(control, ControlActivations) and control.source is None:
-            control.attach(data)
+    prepare(module, data, controls, seeds)
     run = _run_folder(Path(folder))
     records: list[Record] = []
     data_sets = [data, *controls]
@@ -103,13 +100,30 @@ def measure(
     return records
 
 
+def prepare(
+    module: SparseCodingModule, data: ActivationDataModule, controls: Sequence[ActivationDataModule], seeds: int
+) -> None:
+    """Attach the controls, and load and check everything before the first fit.
+
+    Raises:
+        ValueError: see `measure`.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}: give at least 1")
+    for control in controls:
+        if isinstance(control, ControlActivations) and control.source is None:
+            control.attach(data)
+    for current in (data, *controls):
+        current.setup("fit")
+        module.check_width(current)
+
+
 def _fit(
     module: SparseCodingModule,
     data: ActivationDataModule,
     folder: Path,
     make_trainer: Callable[[SparseCodingModule, Path], Trainer],
 ) -> Record:
-    data.setup("fit")
     trainer = make_trainer(module, folder)
     start = time.perf_counter()
     trainer.fit(module, datamodule=data)
@@ -145,8 +159,8 @@ def _summary(fits: list[Record]) -> Record:
         return fits[0]
     values = {name: [fit[name] for fit in fits] for name in fits[0]}
     varying = [name for name, each in values.items() if len(set(each)) > 1]
-    means = {name: statistics.fmean(values[name]) for name in varying}
-    return fits[0] | means | {"spread": {name: statistics.stdev(values[name]) for name in varying}}
+    means = {name: float(np.mean(values[name])) for name in varying}  # NaN if one of them is
+    return fits[0] | means | {"spread": {name: float(np.std(values[name], ddof=1)) for name in varying}}
 
 
 def _run_folder(folder: Path) -> Path:
