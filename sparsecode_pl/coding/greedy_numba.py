@@ -90,6 +90,9 @@ def _compress(dense: np.ndarray, crow: np.ndarray, col: np.ndarray, values: np.n
 
 def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> Tensor:
     """`greedy_encode` on checked CPU input, in chunks of samples."""
+    # As many threads as PyTorch has, which several processes on one machine share the cores by.
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(torch.get_num_threads(), most))
     atoms = atoms.detach()
     gram = (atoms @ atoms.T).numpy()
     dtype = gram.dtype.type
