@@ -1,0 +1,56 @@
+"""What the README shows, done as it says."""
+
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+
+def test_the_python_of_the_readme_runs(readme, python, tmp_path):
+    printed = python("-c", readme("From Python", "python"))
+    assert "MatchedGaussian" in printed  # the table
+    scores = [float(score) for score in re.search(r"^([\d.]+) ([\d.]+) ([\d.]+)$", printed, re.MULTILINE).groups()]
+    assert min(scores) >= 1
+    (results,) = tmp_path.rglob("results.json")
+    records = json.loads(results.read_text())["results"]
+    assert [record["S1"] for record in records] == [scores[0], scores[2]]
+    assert (tmp_path / "my_dictionary" / "dictionary.safetensors").is_file()
+
+
+@pytest.fixture
+def site(readme, python, tmp_path):
+    """A folder into which the plugin of the README has been installed, as a package of its own."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "npy_activations.py").write_text(readme("Write a plugin", "python"))
+    (package / "pyproject.toml").write_text(readme("Write a plugin", "toml"))
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
+    python("-m", "pip", "install", *offline, f"--target={tmp_path / 'site'}", str(package))
+    shutil.rmtree(package)
+    return tmp_path / "site"
+
+
+def test_the_plugin_of_the_readme_is_found_once_installed_and_measured_by_its_name(site, python, tmp_path):
+    rows = np.random.default_rng(0).laplace(size=(400, 8))
+    np.save(tmp_path / "activations.npy", rows)
+    quick = ["--data.batch_size=64", "--data.batches_per_round=4", "--trainer.max_epochs=2", "--model.expansion=2"]
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--output=out"]
+    words = ["measure", "--data", "NpyActivations", "--data.path", "activations.npy", *quick, *quiet]
+    script = f"from sparsecode_pl.cli import main\nmain(['plugins'])\nmain({words!r})"
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    printed = python("-c", script, PYTHONPATH=path)
+    listed = next(line for line in printed.splitlines() if "npy_activations" in line)
+    assert "NpyActivations" in listed
+    assert "Activations from a .npy file." in listed
+    (record,) = json.loads((tmp_path / "out" / "version_0" / "results.json").read_text())["results"]
+    assert record["data"] == "NpyActivations"
+    assert (record["num_samples"], record["heldout_num_samples"], record["num_atoms"]) == (360, 40, 16)
+    assert 1 < record["S1"] < 8
+
+
+def test_the_plugin_of_the_readme_has_fifteen_lines(readme):
+    lines = readme("Write a plugin", "python").splitlines()
+    assert len([line for line in lines if line.strip()]) <= 15

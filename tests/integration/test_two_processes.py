@@ -1,0 +1,45 @@
+"""A fit in two processes against the same fit in one."""
+
+import socket
+import sys
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sparsecode_pl.cli import main
+from sparsecode_pl.dictionary import Dictionary
+
+# An odd number of training rows, so that the processes have unequal shares of them.
+ROWS = ["--data=SparseLinear", "--data.d_model=16", "--data.num_features=32", "--data.num_samples=1001"]
+ROUNDS = ["--data.batch_size=128", "--data.batches_per_round=16", "--trainer.max_epochs=3", "--model.expansion=4"]
+FIT = ["fit", *ROWS, "--data.active=1.5", *ROUNDS, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+SCORES = ["S1", "L_norm", "L", "N0", "explained_variance"]
+
+
+def curves(folder):
+    """What the one event file of a run says."""
+    (events,) = folder.glob("events.out.tfevents*")
+    accumulated = EventAccumulator(str(events)).Reload()
+    return {tag: accumulated.Scalars(tag) for tag in accumulated.Tags()["scalars"]}
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
+def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, tmp_path, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.default_root_dir=two"]
+    python("-m", "sparsecode_pl.cli", *FIT, *two, MASTER_PORT=port)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sparsecode"])
+    main([*FIT, "--trainer.devices=1", "--trainer.default_root_dir=one"])
+
+    found, expected = (curves(tmp_path / name / "lightning_logs" / "version_0") for name in ("two", "one"))
+    assert [path.name for path in (tmp_path / "two" / "lightning_logs").iterdir()] == ["version_0"]
+    assert not (tmp_path / "lightning_logs").exists()
+    assert len(list((tmp_path / "two").rglob("*.ckpt"))) == 1
+    for tag in ["lam", *(f"{rows}/{score}" for rows in ("train", "heldout") for score in SCORES)]:
+        assert len(found[tag]) == len(expected[tag]), tag
+        assert found[tag][-1].value == pytest.approx(expected[tag][-1].value, rel=0.01), tag
+    atoms = [Dictionary.load(tmp_path / name / "lightning_logs/version_0/dictionary").atoms for name in ("two", "one")]
+    assert (atoms[0] * atoms[1]).sum(1).mean() > 0.999

@@ -1,0 +1,250 @@
+import csv
+import json
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+from PIL import Image
+from sparsecode_control import Gaussian, MatchedGaussian, Shuffled
+
+from sparsecode_pl.data import TensorActivations
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.measurement.run import default_trainer
+from sparsecode_pl.module import SparseCodingModule
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:lam has not settled"),
+]
+
+SCORES = ["S1", "L_norm", "N0", "L", "explained_variance"]
+ALWAYS = {"data", *SCORES, "num_samples", "lam", "atoms_alive", "seconds"}
+HELD_OUT = {f"heldout_{name}" for name in [*SCORES, "num_samples"]}
+TRUTH = {"half_active", "oracle_S1", "atom_recovery"}
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """Makes any training step an error."""
+    monkeypatch.setattr(SparseCodingModule, "training_step", lambda *_: pytest.fail("training has begun"))
+
+
+def results(folder):
+    """The records in the files of a run, of `results.json` and of `results.csv`."""
+    found = json.loads((folder / "results.json").read_text())["results"]
+    with (folder / "results.csv").open(newline="") as file:
+        return found, list(csv.DictReader(file))
+
+
+def test_there_is_a_record_for_the_data_and_each_control(run, make_data):
+    records = run(SparseCodingModule(16, expansion=2), make_data(), MatchedGaussian(), Gaussian())
+    assert [record["data"] for record in records] == ["SparseLinear a=1.5", "MatchedGaussian", "Gaussian"]
+    assert records[0].keys() >= ALWAYS | HELD_OUT | TRUTH
+    assert not records[0].keys() & {"S1_ratio", "heldout_S1_ratio", "spread"}
+    for record in records[1:]:
+        assert record.keys() >= ALWAYS | HELD_OUT | {"S1_ratio", "heldout_S1_ratio"}
+        assert not record.keys() & TRUTH
+        for rows in ("", "heldout_"):
+            ratio = records[0][f"{rows}S1"] / record[f"{rows}S1"]
+            assert record[f"{rows}S1_ratio"] == pytest.approx(ratio, rel=1e-12)
+        assert (record["num_samples"], record["heldout_num_samples"]) == (450, 50)
+        assert record["S1"] > records[0]["S1"]  # a Gaussian is less sparse than sparse data
+
+
+def test_the_figures_are_those_of_the_saved_dictionary(run, make_data, tmp_path):
+    data = make_data()
+    trainer = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2)
+    (record,) = run(SparseCodingModule(16, expansion=3, scale=True), data, trainer=trainer)
+    (folder,) = (tmp_path / "runs" / "version_0").glob("*/dictionary")
+    dictionary = Dictionary.load(folder)
+    for rows, index in (("", data.train_index), ("heldout_", data.heldout_index)):
+        codes = dictionary.encode(data.rows[index], record["lam"]).to_dense().double().detach().numpy()
+        assert record[f"{rows}N0"] == pytest.approx((codes > 0).sum(1).mean(), rel=1e-6)
+        assert record[f"{rows}S1"] == pytest.approx(codes.sum() / codes.max(1).sum(), rel=1e-5)
+        if not rows:
+            assert record["atoms_alive"] == (codes.sum(0) > 0).sum()
+    truth = data.ground_truth.codes.to_dense()
+    assert record["half_active"] == 0.75
+    assert record["oracle_S1"] == pytest.approx(float(truth.sum() / truth.max(1).values.sum()), rel=1e-5)
+    cosines = data.features @ dictionary.atoms.detach().T
+    assert record["atom_recovery"] == pytest.approx(float(cosines.max(1).values.mean()), rel=1e-5)
+    assert record["num_atoms"] == 48
+
+
+def test_the_files_hold_the_records(run, make_data, tmp_path):
+    settings = {"data": {"class_path": "SparseLinear"}, "seeds": 1}
+    records = run(SparseCodingModule(16, expansion=2), make_data(), Gaussian(), settings=settings)
+    folder = tmp_path / "runs" / "version_0"
+    written, table = results(folder)
+    assert written == records
+    assert len(table) == len(records)
+    for row, record in zip(table, records, strict=True):
+        assert {name: value for name, value in row.items() if value} == {k: str(v) for k, v in record.items()}
+    whole = json.loads((folder / "results.json").read_text())
+    assert whole["settings"] == settings
+    assert whole["versions"]["torch"] == torch.__version__
+    assert whole["versions"]["sparsecode-pl"]
+    assert not list(folder.glob("*.partial"))
+
+
+def test_the_picture_is_a_png_that_grows_with_the_controls(run, make_data, tmp_path):
+    for number, controls in enumerate([[], [Gaussian(), Shuffled(), MatchedGaussian()]]):
+        run(SparseCodingModule(16, expansion=2, lam=0.1), make_data(batches_per_round=2), *controls)
+        assert (tmp_path / "runs" / f"version_{number}" / "sparsity.png").stat().st_size > 5000
+    sizes = []
+    for number in range(2):
+        with Image.open(tmp_path / "runs" / f"version_{number}" / "sparsity.png") as image:
+            assert image.format == "PNG"
+            sizes.append(image.size)
+    assert sizes[0][0] == sizes[1][0] > 1000
+    assert 250 < sizes[0][1] < sizes[1][1] < 2000
+
+
+def test_controls_without_a_source_are_made_from_the_data(run, make_data):
+    data, other = make_data(), make_data(seed=9, num_samples=300)
+    controls = [Gaussian(batch_size=7, batches_per_round=1), Gaussian(source=other)]
+    run(SparseCodingModule(16, expansion=2, lam=0.1), data, *controls)
+    assert controls[0].source is data
+    assert controls[0].rows.shape == data.rows.shape
+    assert (controls[0].batch_size, controls[0].batches_per_round) == (128, 6)
+    assert controls[1].source is other
+    assert len(controls[1].rows) == 300
+
+
+def test_the_given_module_stays_as_it_was_and_each_fit_has_a_fresh_one(run, make_data):
+    module = SparseCodingModule(16, expansion=2, init="random", seed=3)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    modules = []
+
+    def trainer(fitted, folder):
+        modules.append(fitted)
+        return default_trainer(fitted, folder, accelerator="cpu", devices=1, max_epochs=1)
+
+    run(module, make_data(batches_per_round=2), Gaussian(), trainer=trainer)
+    assert len({id(each) for each in [module, *modules]}) == 3
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]) or value.isnan().all()
+    assert [each.seed for each in modules] == [3, 3]
+
+
+def test_without_held_out_rows_there_are_no_held_out_figures(run, make_data, tmp_path, capsys):
+    records = run(SparseCodingModule(16, expansion=2), make_data(val_split=0), Gaussian())
+    for record in records:
+        assert record.keys() >= ALWAYS
+        assert not [name for name in record if name.startswith("heldout")]
+        assert record["num_samples"] == 500
+    assert (tmp_path / "runs" / "version_0" / "sparsity.png").is_file()
+    printed = capsys.readouterr().out
+    assert "Gaussian" in printed
+    assert "held out" not in printed
+
+
+def test_seeds_give_the_mean_and_the_spread_of_single_runs(run, make_data):
+    single = []
+    for seed in (4, 5):
+        data, control = run(SparseCodingModule(16, expansion=2, seed=seed), make_data(), Gaussian())
+        single.append((data, control))
+    both = run(SparseCodingModule(16, expansion=2, seed=4), make_data(), Gaussian(), seeds=2)
+    for number, record in enumerate(both):
+        one, two = (runs[number] for runs in single)
+        for name in [*SCORES, *(f"heldout_{score}" for score in SCORES), "lam"]:
+            assert one[name] != two[name]
+            assert record[name] == pytest.approx(np.mean([one[name], two[name]]), rel=1e-12)
+            assert record["spread"][name] == pytest.approx(np.std([one[name], two[name]], ddof=1), rel=1e-9)
+        assert record["num_samples"] == 450
+        assert record["data"] == one["data"]
+    assert both[1]["S1_ratio"] == pytest.approx(both[0]["S1"] / both[1]["S1"], rel=1e-12)
+
+
+def test_the_spread_is_in_the_files_and_in_the_table(run, make_data, tmp_path, capsys):
+    (record,) = run(SparseCodingModule(16, expansion=2, lam=0.1), make_data(), seeds=2)
+    (written,), (row,) = results(tmp_path / "runs" / "version_0")
+    assert written["spread"]["S1"] == record["spread"]["S1"] > 0
+    assert float(row["S1_spread"]) == record["spread"]["S1"]
+    assert f"±{record['spread']['S1']:.1g}" in capsys.readouterr().out
+
+
+def test_not_a_number_becomes_null_and_an_empty_cell(run, make_data, tmp_path, capsys):
+    with pytest.warns(UserWarning, match="lam"):
+        data, control = run(SparseCodingModule(16, expansion=2, lam=1000.0), make_data(), Gaussian())
+    assert math.isnan(data["S1"])
+    assert math.isnan(control["S1_ratio"])
+    written, table = results(tmp_path / "runs" / "version_0")
+    assert written[0]["S1"] is written[0]["heldout_L_norm"] is written[1]["S1_ratio"] is None
+    assert written[0]["N0"] == data["N0"] == 0
+    assert table[0]["S1"] == ""
+    assert "NaN" not in (tmp_path / "runs" / "version_0" / "results.json").read_text()
+    assert "nan" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:.*lam")
+def test_not_a_number_in_several_fits_is_no_crash(run, make_data):
+    (record,) = run(SparseCodingModule(16, expansion=2, lam=1000.0), make_data(), seeds=2)
+    assert math.isnan(record["S1"])
+    assert record["N0"] == 0
+
+
+def test_each_run_has_the_next_number(run, make_data, tmp_path):
+    for name in ("version_7", "version_old", "elsewhere"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    for _ in range(2):
+        run(SparseCodingModule(16, expansion=2, lam=0.1), make_data(batches_per_round=1))
+    for number in (8, 9):
+        assert (tmp_path / "runs" / f"version_{number}" / "results.json").is_file()
+    assert len(list((tmp_path / "runs").iterdir())) == 5
+
+
+class Stumbling(Gaussian):
+    """A control whose batches fail, once the training has begun."""
+
+    def train_batch(self, epoch, index):
+        raise RuntimeError("the disk is gone")
+
+
+def test_what_was_measured_survives_a_control_that_fails(run, make_data, tmp_path):
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        run(SparseCodingModule(16, expansion=2), make_data(), Gaussian(), Stumbling())
+    folder = tmp_path / "runs" / "version_0"
+    written, table = results(folder)
+    assert [record["data"] for record in written] == ["SparseLinear a=1.5", "Gaussian"]
+    assert len(table) == 2
+    with Image.open(folder / "sparsity.png") as image:
+        image.verify()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_fitted(run, make_data, tmp_path, no_fit):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=rf"output folder {tmp_path}/file/runs cannot be written .*: give another folder"):
+        run(SparseCodingModule(16), make_data(), folder=tmp_path / "file" / "runs")
+
+
+def test_no_seed_is_refused(run, make_data, no_fit):
+    with pytest.raises(ValueError, match="seeds is 0: give at least 1"):
+        run(SparseCodingModule(16), make_data(), seeds=0)
+
+
+def test_a_control_of_another_width_is_refused_before_anything_is_fitted(run, make_data, no_fit):
+    with pytest.raises(ValueError, match=r"d_model is 8, but SparseLinear a=1.5 has width 16"):
+        run(SparseCodingModule(16), make_data(), Gaussian(d_model=8))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.full((100, 16), torch.nan), r"1600 of 1600 activations are NaN or infinite"),
+        (torch.randn(100, 8), "width 8"),
+    ],
+    ids=["NaN", "width"],
+)
+def test_a_control_with_bad_rows_is_refused_before_anything_is_fitted(run, make_data, no_fit, rows, message):
+    with pytest.raises(ValueError, match=message):
+        run(SparseCodingModule(16), make_data(), TensorActivations(rows))
+
+
+def test_the_default_trainer_takes_the_settings_of_lightnings(tmp_path):
+    trainer = default_trainer(SparseCodingModule(4), tmp_path / "run", enable_progress_bar=False, max_epochs=7)
+    assert isinstance(trainer, Trainer)
+    assert trainer.max_epochs == 7
