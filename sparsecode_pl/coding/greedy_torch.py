@@ -21,7 +21,7 @@ def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> Tensor
             sample, dots, atom, a = sample[going], dots[going], atom[going], a[going]
         if len(sample) == 0:
             break
-        dots -= a[:, None] * gram[atom]
+        dots.addcmul_(a[:, None], gram[atom], value=-1)
         dots.scatter_(1, atom[:, None], -torch.inf)  # no atom is chosen twice
         rows.append(sample)
         cols.append(atom)
