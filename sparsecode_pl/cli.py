@@ -11,24 +11,17 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from lightning import Callback, Trainer
+from lightning import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 
-from sparsecode_pl.callbacks import (
-    AdaptivePenalty,
-    CodeWriter,
-    DictionarySaver,
-    SparseCodingProgress,
-    TensorBoardFigures,
-    TensorBoardHParams,
-)
+from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
 from sparsecode_pl.data import ActivationDataModule, import_plugins
 from sparsecode_pl.data.registry import unknown_plugin
 from sparsecode_pl.measurement import measure
-from sparsecode_pl.measurement.run import TRAINER_DEFAULTS, check_writable, prepare
+from sparsecode_pl.measurement.run import TRAINER_DEFAULTS, check_writable, prepare, run_callbacks
 from sparsecode_pl.module import SparseCodingModule
 
 
@@ -123,13 +116,13 @@ class SparseCodingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with callbacks of its own, so that one fit leaves no trace in the next."""
         config = {**copy.deepcopy(dict(self._get(self.config_init, "trainer"))), **kwargs}
-        callbacks: list[Callback] = [TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
-        if config["enable_progress_bar"] is not False:
-            callbacks.append(SparseCodingProgress())
+        callbacks = run_callbacks(config["enable_progress_bar"] is not False)
         if self.model.fixed_lam is None and self.subcommand in ("fit", "measure"):
             callbacks.append(copy.deepcopy(self._get(self.config_init, "adaptive_penalty")))
         if self.subcommand == "predict":
             callbacks.append(CodeWriter())
+        if config["logger"] is False:
+            self.save_config_callback = None  # there is no folder for it
         if config["logger"] in (None, True):
             config["logger"] = TensorBoardLogger(
                 config["default_root_dir"] or ".", name="lightning_logs", default_hp_metric=False
@@ -146,7 +139,7 @@ class SparseCodingCLI(LightningCLI):
         self.save_config_callback = None  # the configuration is the whole run's, and stands in results.json
         controls, seeds = kwargs["controls"] or [], kwargs["seeds"]
         try:
-            prepare(self.model, self.datamodule, controls, seeds)
+            controls = prepare(self.model, self.datamodule, controls, seeds)
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
         settings = yaml.safe_load(self._parser("measure").dump(self.config["measure"], skip_link_targets=False))

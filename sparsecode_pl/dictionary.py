@@ -86,7 +86,15 @@ class Dictionary(nn.Module):
         self.atoms.copy_(normalize(self.atoms, dim=1))
 
     def standardise(self, x: Tensor) -> Tensor:
-        """Centre and scale activations, (n, d): what codes and penalty refer to."""
+        """Centre and scale activations, (n, d): what codes and penalty refer to.
+
+        Raises:
+            ValueError: they have another width.
+        """
+        if x.ndim != 2 or x.shape[1] != self.shape[1]:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but atoms have width {self.shape[1]}: give (n, {self.shape[1]})"
+            )
         return (x - self.centre) / self.scale
 
     def encode(self, x: Tensor, lam: float, coder: Coder | None = None) -> Tensor:

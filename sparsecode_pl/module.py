@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
@@ -72,16 +73,13 @@ class SparseCodingModule(LightningModule):
             of each round and falls linearly to 0 in the second.
         seed: of the initial dictionary.
 
-    Attributes:
-        dictionary: the `Dictionary`.
-        lam: buffer, the penalty of this round; NaN before training.
-        lam_from: buffer, the penalty that this round starts from.
-
     Raises:
         ValueError: an argument is out of its range.
     """
 
+    #: Buffer, the penalty of this round; NaN before training.
     lam: Tensor
+    #: Buffer, the penalty that this round starts from.
     lam_from: Tensor
 
     def __init__(
@@ -157,7 +155,7 @@ class SparseCodingModule(LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes of activations as they come, (n, d_model), at the penalty for scoring: sparse CSR (n, m)."""
-        return self.dictionary.encode(x, self.eval_lam or float(self.lam), self.coder)
+        return self._encode(self.dictionary.standardise(x), self.eval_lam or float(self.lam))
 
     # --- start -----------------------------------------------------------------------------------------------------
 
@@ -187,8 +185,16 @@ class SparseCodingModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Check the data against the dictionary; before the first fit take centre, scale and atoms from it."""
         self.check_width(self.data)
+        if stage == "fit":
+            self._check_trainer()
         if stage != "fit" or not self.lam.isnan():
             return
+        num_atoms, num_rows = self.dictionary.shape[0], len(self.data.train_index)
+        if num_atoms >= num_rows and not self.data.stream:
+            rank_zero_warn(
+                f"num_atoms is {num_atoms}, and there are {num_rows} training rows: each row may become an atom, and "
+                "their scores then mean nothing. Give more rows or fewer atoms"
+            )
         statistics = self.data.statistics
         self.dictionary.centre.copy_(statistics.mean)
         if self.scale:
@@ -197,13 +203,21 @@ class SparseCodingModule(LightningModule):
             random = generator(self.seed)
             self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random)
 
-    def on_fit_start(self) -> None:
-        """Settle the first penalty, unless a checkpoint or a callback has."""
+    def _check_trainer(self) -> None:
+        """Refuse settings of the trainer that would score part of the rows, or in mid-round."""
+        for name, needed in (("limit_val_batches", 1.0), ("val_check_interval", 1.0), ("check_val_every_n_epoch", 1)):
+            value = getattr(self.trainer, name)
+            whole = value == needed and type(value) is type(needed)  # 1 is one batch, 1.0 is all of them
+            if not whole and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                raise ValueError(f"{name} is {value}, but all rows are scored after each round: set it to {needed}")
         if self.dictionary_steps > 1 and self.trainer.accumulate_grad_batches > 1:
             raise ValueError(
                 f"dictionary_steps is {self.dictionary_steps} and trainer.accumulate_grad_batches is "
                 f"{self.trainer.accumulate_grad_batches}: set one of them to 1"
             )
+
+    def on_fit_start(self) -> None:
+        """Settle the first penalty, unless a checkpoint or a callback has."""
         if not self.lam.isnan():
             return
         if self.fixed_lam is None:
@@ -264,7 +278,8 @@ class SparseCodingModule(LightningModule):
 
     def _logs_now(self) -> bool:
         # Scores of batches that are not logged would cost a tenth of the training time.
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and (self.global_step + 1) % every == 0
 
     def _log_batch(self, codes: Tensor, residual: Tensor, x: Tensor, lam: float) -> None:
         scores = {

@@ -650,3 +650,47 @@ def test_a_dictionary_that_nobody_has_learnt_is_not_scored(data, stage):
 def test_set_penalty_refuses_what_is_no_penalty(lam, lam_from, name):
     with pytest.raises(ValueError, match=f"^{name}"):
         SparseCodingModule(4).set_penalty(lam, lam_from)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"limit_val_batches": 1}, {"limit_val_batches": 0.5}, {"val_check_interval": 0.5}, {"check_val_every_n_epoch": 2}],
+)
+def test_scoring_part_of_the_rows_or_in_mid_round_is_refused(data, settings):
+    (name, value), *_ = settings.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}, but all rows are scored after each round"):
+        fit(SparseCodingModule(16, expansion=2, lam=LAM), data, **settings)
+
+
+def test_as_many_atoms_as_training_rows_are_warned_of():
+    with pytest.warns(UserWarning, match="num_atoms is 128, and there are 90 training rows"):
+        fit(SparseCodingModule(16, expansion=8, lam=LAM), small_data(num_samples=100))
+
+
+def test_the_start_is_drawn_fresh_where_the_data_streams():
+    module, data = SparseCodingModule(16, expansion=2, lam=LAM), small_data(stream=True)
+    directions = []
+
+    class Start(Callback):
+        def on_fit_start(self, trainer, pl_module):
+            directions.append(pl_module.dictionary.atoms.detach().clone())
+
+    fit(module, data, Start())
+    scored = torch.nn.functional.normalize(standardised(module, data.rows), dim=1)
+    assert (directions[0] @ scored.T).max() < 1 - 1e-4
+
+
+def test_a_run_that_ended_at_its_cap_goes_on_as_if_it_had_not(data, tmp_path):
+    def run(max_epochs, folder, **resume):
+        module = SparseCodingModule(16, expansion=2)
+        checkpoint = ModelCheckpoint(folder, save_last=True)
+        settings = {"enable_checkpointing": True, "max_epochs": max_epochs}
+        run = trainer(callbacks=[AdaptivePenalty(tolerance=1e-9), checkpoint], **settings)
+        run.fit(module, data, **resume)
+        return module
+
+    whole = run(3, tmp_path / "whole")
+    run(1, tmp_path / "part")
+    resumed = run(3, tmp_path / "rest", ckpt_path=tmp_path / "part" / "last.ckpt")
+    assert float(resumed.lam) == pytest.approx(float(whole.lam), rel=1e-6)
+    torch.testing.assert_close(resumed.dictionary.atoms, whole.dictionary.atoms, atol=1e-5, rtol=1e-4)

@@ -33,6 +33,15 @@ class AdaptivePenalty(Callback):
             raise ValueError(f"tolerance is {tolerance}: give a number above 0, such as 0.03")
         self.ratio = ratio
         self.tolerance = tolerance
+        self._next_lam: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The penalty of the round that the cap on rounds has put off."""
+        return {"next_lam": self._next_lam}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with that penalty."""
+        self._next_lam = state_dict["next_lam"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that module and trainer go with an adaptive penalty."""
@@ -47,6 +56,9 @@ class AdaptivePenalty(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Begin at the upper bound."""
+        if self._next_lam is not None:  # the run that is resumed ended at its cap on rounds
+            pl_module.set_penalty(self._next_lam, lam_from=float(pl_module.lam))
+            self._next_lam = None
         if pl_module.lam.isnan():
             scale = float(pl_module.dictionary.scale)
             lam = check_penalty(self.ratio * pl_module.data.statistics.mean_norm / scale)
@@ -65,6 +77,7 @@ class AdaptivePenalty(Callback):
         elif new == 0:
             trainer.should_stop = True  # the metrics have warned that all codes are zero
         elif last:
+            self._next_lam = new
             rank_zero_warn(
                 f"lam has not settled: it is {old:.4g}, and {self.ratio} x the mean maximum is {new:.4g}, but "
                 f"max_epochs is {trainer.max_epochs}: raise it for another round"

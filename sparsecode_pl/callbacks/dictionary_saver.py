@@ -13,5 +13,5 @@ class DictionarySaver(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Save the dictionary."""
-        if trainer.log_dir is not None:
+        if trainer.loggers and trainer.log_dir is not None:
             rank_zero_only(pl_module.dictionary.save)(Path(trainer.log_dir) / "dictionary")

@@ -22,9 +22,16 @@ class Coder(ABC):
 
     @staticmethod
     def from_settings(settings: dict[str, Any]) -> "Coder":
-        """Make a coder from its `settings`."""
+        """Make a coder from its `settings`.
+
+        Raises:
+            ValueError: `class_path` is not a coder.
+        """
         module, _, name = settings["class_path"].rpartition(".")
-        return getattr(importlib.import_module(module), name)(**settings.get("init_args", {}))
+        coder = getattr(importlib.import_module(module), name)
+        if not (isinstance(coder, type) and issubclass(coder, Coder)):
+            raise ValueError(f"coder is {settings['class_path']!r}, which is no Coder: give a subclass of it")
+        return coder(**settings.get("init_args", {}))
 
     @abstractmethod
     def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
@@ -46,9 +53,14 @@ class GreedyCoder(Coder):
     Args:
         max_atoms: most atoms a sample, >= 1; None for no bound.
         backend: "auto", "torch" or "numba".
+
+    Raises:
+        ValueError: `max_atoms` is below 1.
     """
 
     def __init__(self, max_atoms: int | None = None, backend: Backend = "auto") -> None:
+        if max_atoms is not None and max_atoms < 1:
+            raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
         self.max_atoms = max_atoms
         self.backend: Backend = backend
 

@@ -1,5 +1,6 @@
 """Data known not to be sparse, which the score of real data is held against."""
 
+from functools import cached_property
 from typing import Any
 from zlib import crc32
 
@@ -13,15 +14,15 @@ from sparsecode_pl.data.seeding import generator
 class ControlActivations(SampledActivations):
     """Random data made to be compared with other data.
 
-    Beside a source, a control has the source's width and number of samples, unless told otherwise, and always its
-    batches, rounds and split: a comparison is fair only if both are learnt alike. `sparsecode measure` attaches the
-    measured data to each control that names no source.
+    Beside a source, a control has the source's width, number of samples and streaming, unless told otherwise, and
+    always its batches, rounds and split: a comparison is fair only if both are learnt alike. `sparsecode measure`
+    attaches the measured data to each control that names no source.
 
     Args:
         source: the data that this is a control of.
         d_model: width; the source's, or 256 without one.
         num_samples: rows; the source's, or 16,384 without one.
-        stream: draw fresh rows for every training batch.
+        stream: draw fresh rows for every training batch; as the source does, or not without one.
         kwargs: the arguments of `ActivationDataModule`.
 
     Raises:
@@ -33,15 +34,16 @@ class ControlActivations(SampledActivations):
         source: ActivationDataModule | None = None,
         d_model: int | None = None,
         num_samples: int | None = None,
-        stream: bool = False,
+        stream: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_samples=16384 if num_samples is None else num_samples, stream=stream, **kwargs)
+        super().__init__(num_samples=16384 if num_samples is None else num_samples, stream=bool(stream), **kwargs)
         if d_model is not None and d_model < 1:
             raise ValueError(f"d_model is {d_model}: give at least 1")
         self.source: ActivationDataModule | None = None
         self._d_model = d_model
         self._own_num_samples = num_samples is not None
+        self._own_stream = stream is not None
         if source is not None:
             self.attach(source)
 
@@ -64,12 +66,17 @@ class ControlActivations(SampledActivations):
             raise ValueError(
                 f"d_model is {self._d_model}, but {source.label} has width {source.d_model}: leave d_model out"
             )
-        for cached in ("rows", "train_index", "heldout_index", "_split", "statistics"):
-            self.__dict__.pop(cached, None)
+        for cls in type(self).__mro__:  # what was computed for another source, or for none, holds no more
+            for name, value in vars(cls).items():
+                if isinstance(value, cached_property):
+                    self.__dict__.pop(name, None)
+        self._permutation = None
         self.source = source
         self._d_model = source.d_model
         if not self._own_num_samples:
             self.num_samples = len(source.rows)
+        if not self._own_stream:
+            self.stream = source.stream
         self.batch_size = source.batch_size
         self.batches_per_round = source.batches_per_round
         self.val_split = source.val_split

@@ -1,7 +1,6 @@
 """The installed plugins, found through the entry-point group `sparsecode_pl.datamodules`."""
 
 import difflib
-import importlib
 from importlib.metadata import EntryPoint, entry_points
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -44,17 +43,6 @@ def import_plugins() -> dict[str, type[ActivationDataModule]]:
         except Exception as error:  # a third party's package may fail in any way, and must not take the others along
             rank_zero_warn(f"plugin {name} is left out, it cannot be imported: {type(error).__name__}: {error}")
     return loaded
-
-
-def resolve_name(name: str) -> bool:
-    """Whether `name` is a plugin, or the import path of a class."""
-    if name in available_plugins():
-        return True
-    module, _, attribute = name.rpartition(".")
-    try:
-        return bool(module) and hasattr(importlib.import_module(module), attribute)
-    except ImportError:
-        return False
 
 
 def unknown_plugin(name: str) -> str:

@@ -46,6 +46,10 @@ class SampledActivations(ActivationDataModule):
         """The rows that are scored, (num_samples, d_model)."""
         return self.draw(self.num_samples, self.random(_ROWS))
 
+    def sample(self, num: int, random: torch.Generator) -> Tensor:
+        """Training rows chosen at random, (num, d_model): fresh ones with `stream`."""
+        return self.draw(num, random) if self.stream else super().sample(num, random)
+
     def train_batch(self, epoch: int, index: int) -> Tensor:
         """The global training batch: fresh rows with `stream`, else rows of the fixed set."""
         if self.stream:

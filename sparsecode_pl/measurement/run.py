@@ -1,5 +1,6 @@
 """Fit a dictionary on data and on each control, and gather the scores."""
 
+import copy
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -30,11 +31,15 @@ Record = dict[str, Any]
 TRAINER_DEFAULTS = {"max_epochs": 10, "log_every_n_steps": 10, "num_sanity_val_steps": 0, "enable_model_summary": False}
 
 
+def run_callbacks(progress: bool) -> list[Callback]:
+    """The callbacks of every run: figures, hyper-parameters, the saved dictionary, and a progress bar if wanted."""
+    callbacks: list[Callback] = [TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
+    return [*callbacks, SparseCodingProgress()] if progress else callbacks
+
+
 def default_trainer(module: SparseCodingModule, folder: Path, **settings: Any) -> Trainer:
     """A trainer as `sparsecode measure` uses it, that logs to `folder`; `settings` go to `lightning.Trainer`."""
-    callbacks: list[Callback] = [TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
-    if settings.get("enable_progress_bar", True):
-        callbacks.append(SparseCodingProgress())
+    callbacks = run_callbacks(settings.get("enable_progress_bar", True))
     if module.fixed_lam is None:
         callbacks.append(AdaptivePenalty())
     logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
@@ -63,20 +68,20 @@ def measure(
         seeds: fits of each data set, from different initial dictionaries, >= 1.
         folder: the run folder gets a number in here.
         trainer: makes the trainer of one fit from its module and its folder.
-        settings: goes into `results.json`.
+        settings: goes into `results.json`; the module's hyper-parameters if None.
 
     Returns:
         One record for each data set: `data`, then `S1`, `L_norm`, `N0`, `L`, `explained_variance` and `num_samples` of
-        the training rows and, with the prefix `heldout_`, of the held-out rows, `lam`, `atoms_alive`, `num_atoms`,
-        `seconds`; for controls `S1_ratio` (the data's S1 over the control's) and `heldout_S1_ratio`; with known truth
-        `half_active`, `oracle_S1` and `atom_recovery`. With several seeds the figures are means, and `spread` holds
-        their standard deviations.
+        the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores), `train_lam`,
+        `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for controls `S1_ratio` (the data's S1 over the control's) and
+        `heldout_S1_ratio`; with known truth `half_active`, `oracle_S1` and `atom_recovery`. With several seeds the
+        figures are means, and `spread` holds their standard deviations.
 
     Raises:
         ValueError: `seeds` is below 1, or data, controls or module are wrong or do not fit together.
         OSError: the folder cannot be written.
     """
-    prepare(module, data, controls, seeds)
+    controls = prepare(module, data, controls, seeds)
     run = _run_folder(Path(folder))
     records: list[Record] = []
     data_sets = [data, *controls]
@@ -93,7 +98,7 @@ def measure(
                 if f"{rows}S1" in record and f"{rows}S1" in records[0]:
                     record[f"{rows}S1_ratio"] = records[0][f"{rows}S1"] / record[f"{rows}S1"]
         records.append(record)
-        rank_zero_only(write_results)(run, records, settings or {})
+        rank_zero_only(write_results)(run, records, {"model": dict(module.hparams)} if settings is None else settings)
         rank_zero_only(draw_sparsity)(records, run / "sparsity.png")
     rank_zero_only(print_table)(records)
     rank_zero_info(f"Results: {run}\nCurves:  tensorboard --logdir {run}")
@@ -102,20 +107,27 @@ def measure(
 
 def prepare(
     module: SparseCodingModule, data: ActivationDataModule, controls: Sequence[ActivationDataModule], seeds: int
-) -> None:
+) -> list[ActivationDataModule]:
     """Attach the controls, and load and check everything before the first fit.
+
+    Returns:
+        The controls; of those without a source a copy that has `data`, so that the caller's can be used again.
 
     Raises:
         ValueError: see `measure`.
     """
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}: give at least 1")
+    attached = []
     for control in controls:
         if isinstance(control, ControlActivations) and control.source is None:
+            control = copy.copy(control)
             control.attach(data)
-    for current in (data, *controls):
+        attached.append(control)
+    for current in (data, *attached):
         current.setup("fit")
         module.check_width(current)
+    return attached
 
 
 def _fit(
@@ -128,8 +140,6 @@ def _fit(
     start = time.perf_counter()
     trainer.fit(module, datamodule=data)
     seconds = time.perf_counter() - start
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
     record: Record = {"data": data.label}
     for prefix, rows, index in (("", "train", data.train_index), ("heldout_", "heldout", data.heldout_index)):
@@ -139,6 +149,7 @@ def _fit(
     num_atoms = len(module.dictionary.atoms)
     record |= {
         "lam": module.eval_lam or float(module.lam),
+        "train_lam": float(module.lam),
         "atoms_alive": num_atoms - round(scores["train/dead_atoms"] * num_atoms),
         "num_atoms": num_atoms,
         "rounds": trainer.current_epoch,

@@ -32,6 +32,13 @@ def test_it_is_there_after_every_round(data, fit, tmp_path):
                 raise RuntimeError("the machine goes down")
 
     stumbling = Stumbling()
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    module = SparseCodingModule(16, expansion=2)
     with pytest.raises(RuntimeError, match="goes down"):
-        fit(SparseCodingModule(16, expansion=2), data, AdaptivePenalty(tolerance=1e-9), DictionarySaver(), stumbling)
+        fit(module, data, AdaptivePenalty(tolerance=1e-9), DictionarySaver(), stumbling, logger=logger)
     assert torch.equal(Dictionary.load(tmp_path / "dictionary").atoms, stumbling.atoms)
+
+
+def test_without_a_logger_there_is_no_folder_to_write_to(data, fit, tmp_path):
+    fit(SparseCodingModule(16, expansion=2, lam=0.1), data, DictionarySaver())
+    assert not list(tmp_path.rglob("dictionary.json"))

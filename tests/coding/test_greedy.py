@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsecode_pl.coding import GreedyCoder, csr_codes, greedy_encode, greedy_numba, reconstruct
+from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy_encode, greedy_numba, reconstruct
 
 BACKENDS = ["torch", "numba"]
 
@@ -203,3 +203,14 @@ def bad_inputs():
 def test_bad_input_is_named_with_its_cure(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         greedy_encode(*arguments, **options)
+
+
+def test_a_coder_is_made_again_from_its_settings_and_nothing_else_is():
+    settings = GreedyCoder(max_atoms=2, backend="torch").settings()
+    again = Coder.from_settings(settings)
+    assert isinstance(again, GreedyCoder)
+    assert vars(again) == {"max_atoms": 2, "backend": "torch"}
+    with pytest.raises(ValueError, match=r"coder is 'subprocess.Popen', which is no Coder"):
+        Coder.from_settings({"class_path": "subprocess.Popen", "init_args": {"args": ["true"]}})
+    with pytest.raises(ValueError, match="max_atoms is 0: give at least 1"):
+        GreedyCoder(max_atoms=0)

@@ -53,12 +53,3 @@ def test_one_that_fails_leaves_the_others():
         loaded = import_plugins()
     assert sorted(loaded) == ["Sampled", "TensorActivations"]
     assert len([w for w in warned if "is left out" in str(w.message)]) == 2
-
-
-@pytest.mark.usefixtures("_plugins")
-def test_a_name_resolves_as_a_plugin_or_as_an_import_path():
-    assert registry.resolve_name("Sampled")
-    assert registry.resolve_name("sparsecode_pl.data.TensorActivations")
-    assert not registry.resolve_name("sparsecode_pl.data.Nothing")
-    assert not registry.resolve_name("no_such_package_anywhere.Thing")
-    assert not registry.resolve_name("Samplet")

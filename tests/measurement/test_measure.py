@@ -12,12 +12,13 @@ from sparsecode_control import Gaussian, MatchedGaussian, Shuffled
 
 from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement.run import default_trainer
+from sparsecode_pl.measurement.run import default_trainer, prepare
 from sparsecode_pl.module import SparseCodingModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:lam has not settled"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
 ]
 
 SCORES = ["S1", "L_norm", "N0", "L", "explained_variance"]
@@ -106,12 +107,19 @@ def test_the_picture_is_a_png_that_grows_with_the_controls(run, make_data, tmp_p
 def test_controls_without_a_source_are_made_from_the_data(run, make_data):
     data, other = make_data(), make_data(seed=9, num_samples=300)
     controls = [Gaussian(batch_size=7, batches_per_round=1), Gaussian(source=other)]
-    run(SparseCodingModule(16, expansion=2, lam=0.1), data, *controls)
-    assert controls[0].source is data
-    assert controls[0].rows.shape == data.rows.shape
-    assert (controls[0].batch_size, controls[0].batches_per_round) == (128, 6)
-    assert controls[1].source is other
-    assert len(controls[1].rows) == 300
+    attached = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, controls, seeds=1)
+    assert attached[0].source is data
+    assert attached[0].rows.shape == data.rows.shape
+    assert (attached[0].batch_size, attached[0].batches_per_round) == (128, 6)
+    assert attached[1].source is other
+    assert len(attached[1].rows) == 300
+    assert controls[0].source is None  # and so can be a control of other data next
+
+
+def test_controls_stream_as_the_data_does_unless_told_otherwise(make_data):
+    controls = [Gaussian(), Gaussian(stream=False)]
+    follows, stays = prepare(SparseCodingModule(16, expansion=2), make_data(stream=True), controls, seeds=1)
+    assert (follows.stream, stays.stream) == (True, False)
 
 
 def test_the_given_module_stays_as_it_was_and_each_fit_has_a_fresh_one(run, make_data):
