@@ -26,8 +26,9 @@ from sparsecode_pl.module import SparseCodingModule
 
 
 class MeasuringTrainer(Trainer):
-    """Lightning's trainer; LightningCLI reads the arguments of a subcommand from a method of it."""
+    """Lightning's trainer: devices, precision, number of rounds (max_epochs) and more."""
 
+    # LightningCLI reads the arguments of a subcommand from the trainer's method of that name.
     def measure(
         self,
         model: SparseCodingModule,
