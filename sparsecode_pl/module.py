@@ -219,6 +219,8 @@ class SparseCodingModule(LightningModule):
     def on_fit_start(self) -> None:
         """Settle the first penalty, unless a checkpoint or a callback has."""
         if not self.lam.isnan():
+            if self.fixed_lam not in (None, float(self.lam)):  # a resumed run that was given another
+                self.set_penalty(self.fixed_lam, lam_from=float(self.lam))
             return
         if self.fixed_lam is None:
             raise ValueError("lam is None: give a penalty above 0, or add the callback AdaptivePenalty to the trainer")

@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:lam has not settled"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
 ]
 
 LAM = 0.08
@@ -405,6 +406,7 @@ class Shapes(TorchDispatchMode):
         return out
 
 
+@pytest.mark.filterwarnings("ignore:num_atoms is 4096")
 def test_no_dense_codes_come_into_being_while_training_logging_and_scoring():
     n, m, d = 200, 4096, 4
     rows = torch.randn(1000, d, generator=torch.Generator().manual_seed(0))
@@ -694,3 +696,11 @@ def test_a_run_that_ended_at_its_cap_goes_on_as_if_it_had_not(data, tmp_path):
     resumed = run(3, tmp_path / "rest", ckpt_path=tmp_path / "part" / "last.ckpt")
     assert float(resumed.lam) == pytest.approx(float(whole.lam), rel=1e-6)
     torch.testing.assert_close(resumed.dictionary.atoms, whole.dictionary.atoms, atol=1e-5, rtol=1e-4)
+
+
+def test_a_penalty_given_to_a_resumed_run_is_the_one_in_use(data, tmp_path):
+    fit(SparseCodingModule(16, expansion=2, lam=LAM), data).save_checkpoint(tmp_path / "a.ckpt")
+    resumed, rounds = SparseCodingModule(16, expansion=2, lam=2 * LAM), Rounds()
+    trainer(callbacks=[rounds], max_epochs=2).fit(resumed, data, ckpt_path=tmp_path / "a.ckpt")
+    assert rounds.spans == [(LAM, 2 * LAM)]
+    assert float(resumed.lam) == 2 * LAM

@@ -56,9 +56,9 @@ class AdaptivePenalty(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Begin at the upper bound."""
-        if self._next_lam is not None:  # the run that is resumed ended at its cap on rounds
+        if self._next_lam is not None and not pl_module.lam.isnan():  # a resumed run that ended at its cap on rounds
             pl_module.set_penalty(self._next_lam, lam_from=float(pl_module.lam))
-            self._next_lam = None
+        self._next_lam = None
         if pl_module.lam.isnan():
             scale = float(pl_module.dictionary.scale)
             lam = check_penalty(self.ratio * pl_module.data.statistics.mean_norm / scale)

@@ -115,6 +115,15 @@ def test_scoring_alone_does_not_move_the_penalty(data, fit):
     assert float(module.lam) == lam
 
 
+@unsettled
+def test_one_fit_leaves_no_trace_in_the_next(data, fit):
+    scores = []
+    penalty = AdaptivePenalty(tolerance=1e-9)
+    for _ in range(2):
+        scores.append(fit(SparseCodingModule(16, expansion=2), data, penalty, max_epochs=2).callback_metrics)
+    assert scores[0] == scores[1]
+
+
 @pytest.mark.filterwarnings("ignore:.*lam")
 def test_ends_where_no_code_is_left(fit):
     half = torch.nn.functional.normalize(torch.randn(60, 16, generator=torch.Generator().manual_seed(0)))
