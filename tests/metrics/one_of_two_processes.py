@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
-from torch.distributed import destroy_process_group, init_process_group
+from torch.distributed import barrier, destroy_process_group, init_process_group
 
 
 def main(rank: int, folder: Path) -> None:
@@ -14,6 +14,7 @@ def main(rank: int, folder: Path) -> None:
     for batch in batches[rank]:
         metrics.update(**batch, atoms=atoms)
     torch.save(metrics.compute(), folder / f"result_{rank}.pt")
+    barrier()  # neither leaves while the other still listens to it
     destroy_process_group()
 
 
