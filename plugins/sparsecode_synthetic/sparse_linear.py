@@ -1,13 +1,13 @@
 """Sparse linear combinations of random features."""
 
-import warnings
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn.functional import normalize
 
+from sparsecode_pl.coding import csr_codes, reconstruct
 from sparsecode_pl.data import GroundTruth, SampledActivations, generator
 
 # Streams of random numbers of our own, beside those of the base class.
@@ -94,13 +94,13 @@ class SparseLinear(SampledActivations):
 
     def load(self) -> Tensor:
         """The rows that are scored, (num_samples, d_model), their sums centred by their mean."""
-        sums = self._combine(self._codes)
+        sums = reconstruct(self._codes, self.features)
         mean = sums.mean(0, dtype=torch.float64).float()
         return sums.sub_(mean).add_(self._draw_noise(self.num_samples, generator(self.seed, _NOISE)))
 
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), their sums centred by the expectation."""
-        sums = self._combine(self._draw_codes(num, random))
+        sums = reconstruct(self._draw_codes(num, random), self.features)
         mean = self.active / (2 * self.num_features) * self.features.sum(0)
         return sums.sub_(mean).add_(self._draw_noise(num, random))
 
@@ -116,20 +116,7 @@ class SparseLinear(SampledActivations):
         crow = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cat(counts).cumsum(0)])
         column = torch.cat(columns)
         values = 1 - torch.rand(len(column), generator=random)  # in (0, 1]: what is active is not zero
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(crow, column, values, (num, self.num_features), check_invariants=False)
-
-    def _combine(self, codes: Tensor) -> Tensor:
-        """The sums, codes @ features, (n, d_model)."""
-        return embedding_bag(
-            codes.col_indices(),
-            self.features,
-            codes.crow_indices(),
-            mode="sum",
-            per_sample_weights=codes.values(),
-            include_last_offset=True,
-        )
+        return csr_codes(crow, column, values, self.num_features)
 
     def _draw_noise(self, num: int, random: torch.Generator) -> Tensor:
         scale = self.noise * (self.active / self.d_model) ** 0.5
