@@ -2,27 +2,31 @@
 
 import argparse
 import copy
-import logging
 import re
 import sys
-import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import yaml
+from jsonargparse import ActionConfigFile
 from lightning import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.table import Table
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
 from sparsecode_pl.data import ActivationDataModule, import_plugins
 from sparsecode_pl.data.registry import unknown_plugin
-from sparsecode_pl.measurement import measure
-from sparsecode_pl.measurement.run import TRAINER_DEFAULTS, check_writable, prepare, run_callbacks
+from sparsecode_pl.measurement.jobs import default_jobs
+from sparsecode_pl.measurement.run import check_options, check_writable, measure, measure_subjects
+from sparsecode_pl.measurement.subjects import prepare
+from sparsecode_pl.measurement.trainer import TRAINER_DEFAULTS, default_trainer, run_callbacks
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.quiet import quiet_lightning
 
 
 class MeasuringTrainer(Trainer):
@@ -34,7 +38,10 @@ class MeasuringTrainer(Trainer):
         model: SparseCodingModule,
         datamodule: ActivationDataModule,
         controls: list[ActivationDataModule] | None = None,
+        also: list[ActivationDataModule] | None = None,
         seeds: int = 1,
+        explained_variance: float | None = None,
+        jobs: int | None = None,
         output: str = "lightning_logs/measure",
     ) -> None:
         """Fit data and its controls; print one table, write results and a picture.
@@ -43,10 +50,23 @@ class MeasuringTrainer(Trainer):
             model: an untrained module.
             datamodule: what is measured.
             controls: what it is held against; those that need a source, and name none, take the measured data.
+            also: further data, such as another model, for the same table and picture, with controls alike.
             seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
+            explained_variance: score at the largest penalty at which the codes explain this share of the variance of
+                the training rows, such as 0.98; at the penalty of training by default.
+            jobs: data sets fitted at a time, in processes of their own; by default one for each GPU, or for every two
+                cores where there is none, and 1 where the trainer spreads one fit over devices or nodes.
             output: folder in which the run gets a numbered folder of its own.
         """
-        measure(model, datamodule, controls or (), seeds=seeds, folder=output)
+        measure(
+            model,
+            [datamodule, *(also or ())],
+            controls or (),
+            seeds=seeds,
+            explained_variance=explained_variance,
+            jobs=jobs or default_jobs(),
+            folder=output,
+        )
 
 
 class SparseCodingParser(LightningArgumentParser):
@@ -117,9 +137,8 @@ class SparseCodingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with callbacks of its own, so that one fit leaves no trace in the next."""
         config = {**copy.deepcopy(dict(self._get(self.config_init, "trainer"))), **kwargs}
-        callbacks = run_callbacks(config["enable_progress_bar"] is not False)
-        if self.model.fixed_lam is None and self.subcommand in ("fit", "measure"):
-            callbacks.append(copy.deepcopy(self._get(self.config_init, "adaptive_penalty")))
+        penalty = self._get(self.config_init, "adaptive_penalty")
+        callbacks = run_callbacks(self.model, penalty, config["enable_progress_bar"] is not False)
         if self.subcommand == "predict":
             callbacks.append(CodeWriter())
         if config["logger"] is False:
@@ -132,28 +151,31 @@ class SparseCodingCLI(LightningCLI):
 
     def measure(self, **kwargs: Any) -> None:
         """Run the measurement, with a trainer made from the configuration for each fit."""
-
-        def trainer(module: SparseCodingModule, folder: Path) -> Trainer:
-            logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
-            return self.instantiate_trainer(logger=logger)
-
         self.save_config_callback = None  # the configuration is the whole run's, and stands in results.json
-        controls, seeds = kwargs["controls"] or [], kwargs["seeds"]
+        config = dict(self._get(self.config_init, "trainer"))
+        jobs = kwargs["jobs"]
+        if jobs is None:
+            jobs = default_jobs(config["accelerator"], config["devices"], config["num_nodes"])
+        options = kwargs["seeds"], kwargs["explained_variance"], jobs
         try:
-            controls = prepare(self.model, self.datamodule, controls, seeds)
+            check_options(*options)
+            subjects = prepare(self.model, [self.datamodule, *(kwargs["also"] or ())], kwargs["controls"] or ())
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
+        callbacks = config.pop("callbacks") or []
+        trainer = partial(
+            default_trainer,
+            adaptive_penalty=self._get(self.config_init, "adaptive_penalty"),
+            callbacks=callbacks if isinstance(callbacks, list) else [callbacks],
+            trainer_class=self.trainer_class,
+            **{name: value for name, value in config.items() if name != "logger"},
+        )
         settings = yaml.safe_load(self._parser("measure").dump(self.config["measure"], skip_link_targets=False))
-        folder = kwargs["output"]
-        measure(self.model, self.datamodule, controls, seeds=seeds, folder=folder, trainer=trainer, settings=settings)
+        measure_subjects(subjects, *options, Path(kwargs["output"]), trainer, settings)
 
 
 def _width(data: ActivationDataModule) -> int:
     return data.d_model
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "For seamless cloud" not in record.getMessage()
 
 
 def list_plugins() -> None:
@@ -164,6 +186,22 @@ def list_plugins() -> None:
     Console().print(table)
 
 
+def cache(words: list[str]) -> None:
+    """Fill an activation store, in one forward pass over the text, which `--data ActivationStore` then reads.
+
+    What was cut off goes on where it was when the same is run again.
+    """
+    parser = SparseCodingParser(prog="sparsecode cache", description=cache.__doc__ or "")
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="Path to a configuration file.")
+    parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
+    config = parser.parse_args(words)
+    try:
+        path = parser.instantiate_classes(config).data.cache()
+    except (OSError, TypeError, ValueError) as error:
+        parser.error(str(error), error)
+    rank_zero_info(f"Store: {path}\nRead:  sparsecode measure --data ActivationStore --data.path {path}")
+
+
 def main(args: ArgsType = None) -> None:
     """Entry point of the `sparsecode` command.
 
@@ -171,13 +209,17 @@ def main(args: ArgsType = None) -> None:
         args: the command line; that of the process if None.
     """
     words = sys.argv[1:] if args is None else args
-    if isinstance(words, list) and words[:1] == ["plugins"]:
+    words = words if isinstance(words, list) else []
+    command = words[0] if words else None
+    if command == "plugins":
         argparse.ArgumentParser("sparsecode plugins", description=list_plugins.__doc__).parse_args(words[1:])
         list_plugins()
         return
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")  # Lightning's own, about PyTorch's internals
+    quiet_lightning()
     import_plugins()  # so that their short names are known
+    if command == "cache":
+        cache(words[1:])
+        return
     SparseCodingCLI(
         SparseCodingModule,
         ActivationDataModule,
@@ -189,7 +231,8 @@ def main(args: ArgsType = None) -> None:
         auto_configure_optimizers=False,
         parser_kwargs={
             "description": "Measure how sparse a neural network's activations are. `sparsecode plugins` lists the data "
-            "that can be measured; `--data.help NAME` after a subcommand explains one of them."
+            "that can be measured; `--data.help NAME` after a subcommand explains one of them; `sparsecode cache` "
+            "keeps a model's activations on disk."
         },
         args=args,
     )

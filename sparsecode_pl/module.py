@@ -1,6 +1,5 @@
 """The LightningModule: alternates the coefficient step and the dictionary step."""
 
-import copy
 import math
 from typing import Any, Literal, Self
 
@@ -67,6 +66,7 @@ class SparseCodingModule(LightningModule):
         coder: how codes are found, a coder or its settings; `GreedyCoder()` if None.
         init: atoms begin as directions of random samples ("data") or uniform on the sphere ("random").
         scale: divide the centred activations by their mean norm, so that penalties compare across models.
+        learn: move the atoms; if not, they stay as they begin, and only the penalty is found.
         dictionary_steps: optimiser steps a batch, >= 1.
         optimizer: makes the optimiser from the parameters; Adam at 0.02 by default.
         lr_scheduler: makes a scheduler that steps after every batch; by default the rate is constant in the first half
@@ -92,6 +92,7 @@ class SparseCodingModule(LightningModule):
         coder: Coder | dict[str, Any] | None = None,
         init: Literal["data", "random"] = "data",
         scale: bool = False,
+        learn: bool = True,
         dictionary_steps: int = 1,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=0.02),
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -116,6 +117,7 @@ class SparseCodingModule(LightningModule):
         self.eval_lam = eval_lam
         self.init = init
         self.scale = scale
+        self.learn = learn
         self.dictionary_steps = dictionary_steps
         self.make_optimizer = optimizer
         self.make_scheduler = lr_scheduler
@@ -142,15 +144,16 @@ class SparseCodingModule(LightningModule):
         self.lam.fill_(check_penalty(lam))
         self.lam_from.fill_(check_penalty(lam_from, name="lam_from"))
 
-    def fresh(self, seed: int) -> Self:
-        """A copy of this module as it was before training, with another initial dictionary."""
-        shared = (self.make_optimizer, self.make_scheduler, self.coder)  # without state, and not all can be copied
-        twin = copy.deepcopy(self, {id(part): part for part in shared})
-        twin.seed = seed
-        twin.save_hyperparameters({"seed": seed})
-        twin.dictionary = Dictionary.random(*self.dictionary.shape, generator(seed))
-        twin.lam.fill_(math.nan)
-        twin.lam_from.fill_(math.nan)
+    def fresh(self, **changed: Any) -> Self:
+        """A module of the same settings as this one, before training.
+
+        Args:
+            changed: settings, named as in the constructor, that differ.
+        """
+        made = {"coder": self.coder, "optimizer": self.make_optimizer, "lr_scheduler": self.make_scheduler}
+        settings = {name: value for name, value in self.hparams.items() if name[0] != "_"}  # "_": the command's own
+        twin = type(self)(**{**settings, **made, **changed})
+        twin.save_hyperparameters({**self.hparams, **changed})
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
@@ -228,6 +231,8 @@ class SparseCodingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and a scheduler that steps after every batch."""
+        if not self.learn:
+            return None
         optimizer = self.make_optimizer([self.dictionary.atoms])
         if self.make_scheduler is None:
             scheduler: Any = RoundSchedule(optimizer, self._round_steps)
@@ -247,8 +252,10 @@ class SparseCodingModule(LightningModule):
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor | None:
         """Squared error of the batch with its codes fixed, which is what the dictionary step descends."""
+        if not self.learn:
+            return None
         x = self.dictionary.standardise(batch)
         lam = penalty_at(batch_idx / self.trainer.num_training_batches, *self._span)
         first = self._codes is None

@@ -508,7 +508,7 @@ def test_fresh_is_an_untrained_twin_with_other_atoms_and_leaves_the_original_alo
     module = SparseCodingModule(16, expansion=2, scale=True, coder=GreedyCoder(max_atoms=3), lam=LAM)
     fit(module, data)
     before = copy.deepcopy(module.state_dict())
-    twin = module.fresh(7)
+    twin = module.fresh(seed=7)
     assert torch.equal(twin.dictionary.atoms, SparseCodingModule(16, expansion=2, seed=7).dictionary.atoms)
     assert not twin.dictionary.centre.any()
     assert float(twin.dictionary.scale) == 1
@@ -525,7 +525,7 @@ def test_fresh_is_an_untrained_twin_with_other_atoms_and_leaves_the_original_alo
 
 def test_the_hyper_parameters_of_a_fresh_twin_tell_its_seed():
     module = SparseCodingModule(16, expansion=2, seed=3)
-    assert module.fresh(7).hparams["seed"] == 7
+    assert module.fresh(seed=7).hparams["seed"] == 7
     assert module.hparams["seed"] == 3
 
 

@@ -1,13 +1,14 @@
 """Controls: data known not to be sparse, which the score of real data is held against.
 
 `Gaussian`, `Rademacher` and `HeavyTailed` (paper, section 4.1) need only a width; `MatchedGaussian` and `Shuffled` are
-made from the rows of the data they are a control of.
+made from the rows of the data they are a control of; `RandomDictionary` leaves the data and takes the learning away.
 """
 
 from sparsecode_control.gaussian import Gaussian
 from sparsecode_control.heavy_tailed import HeavyTailed
 from sparsecode_control.matched_gaussian import MatchedGaussian
 from sparsecode_control.rademacher import Rademacher
+from sparsecode_control.random_dictionary import RandomDictionary
 from sparsecode_control.shuffled import Shuffled
 
-__all__ = ["Gaussian", "HeavyTailed", "MatchedGaussian", "Rademacher", "Shuffled"]
+__all__ = ["Gaussian", "HeavyTailed", "MatchedGaussian", "Rademacher", "RandomDictionary", "Shuffled"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_control.from_source import FromSource
+from sparsecode_pl.data import row_blocks
 
 
 class MatchedGaussian(FromSource):
@@ -24,12 +25,12 @@ class MatchedGaussian(FromSource):
     @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean, (d_model,), and a symmetric root of the covariance, (d_model, d_model), of the source, float64."""
-        parts = self.needed_source.rows.split(16384)
-        n = sum(map(len, parts))
-        mean = torch.stack([part.sum(0, dtype=torch.float64) for part in parts]).sum(0) / n
+        rows = self.needed_source.rows
+        n = len(rows)
+        mean = torch.stack([block.sum(0, dtype=torch.float64) for block in row_blocks(rows)]).sum(0) / n
         covariance = torch.zeros(self.d_model, self.d_model, dtype=torch.float64)
-        for part in parts:
-            centred = part.double() - mean
+        for block in row_blocks(rows):
+            centred = block.double() - mean
             covariance += centred.T @ centred / (n - 1)
         # An eigendecomposition, for a covariance of less than full rank has no Cholesky factor.
         values, vectors = torch.linalg.eigh(covariance)

@@ -38,11 +38,11 @@ class Shuffled(FromSource):
 
     def load(self) -> Tensor:
         """The rows that are scored, (num_samples, d_model)."""
-        rows = self.needed_source.rows
+        rows = self.needed_source.rows[:]
         random = self.random(_PERMUTATIONS)
         return torch.stack([column[torch.randperm(len(column), generator=random)] for column in rows.T], dim=1)
 
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model)."""
-        rows = self.needed_source.rows
+        rows = self.needed_source.rows[:]
         return rows.gather(0, torch.randint(len(rows), (num, self.d_model), generator=random))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sparsecode_transformer.errors import config_errors, weight_errors
 from sparsecode_transformer.model_files import model_file
 
 if TYPE_CHECKING:
@@ -62,23 +63,10 @@ class InputEmbeddings:
         """The model without its weights."""
         from transformers import AutoConfig, AutoModel
 
-        try:
+        with config_errors(self.model, self.revision):
             config = AutoConfig.from_pretrained(self.model, revision=self.revision, trust_remote_code=False)
             with torch.device("meta"):
                 return AutoModel.from_config(config, trust_remote_code=False)
-        except OSError as error:
-            raise OSError(
-                f"model_name_or_path is {self.model!r} (revision {self.revision or 'main'}), and its config.json "
-                "cannot be read. If it is a folder, that file is spoilt; if not, the Hugging Face hub has no such "
-                "model or cannot be reached: check the spelling, the connection and HF_HUB_OFFLINE, and log in with "
-                f"`hf auth login` if the model is not public. {_first_line(error)}"
-            ) from error
-        except (ValueError, KeyError) as error:
-            raise ValueError(
-                f"model_name_or_path is {self.model!r}, and its config.json describes no model that transformers can "
-                "build without running code from its repository, which is never done: give a model of an architecture "
-                f"that the installed transformers has. {_first_line(error)}"
-            ) from error
 
     def _read_alone(self) -> Tensor | None:
         """The matrix from the one safetensors file that holds it; None where it is not plainly there."""
@@ -107,22 +95,13 @@ class InputEmbeddings:
         """The matrix from the whole model, as transformers loads it."""
         from transformers import AutoModel
 
-        try:
+        with weight_errors(self.model):
             model, loaded = AutoModel.from_pretrained(
                 self.model, revision=self.revision, trust_remote_code=False, output_loading_info=True
             )
-        except OSError as error:
-            raise OSError(
-                f"model_name_or_path is {self.model!r}, and its weights cannot be read: give a folder or revision with "
-                f"model.safetensors or pytorch_model.bin. {_first_line(error)}"
-            ) from error
         if self.parameter in loaded["missing_keys"]:  # transformers has drawn it at random
             raise ValueError(
                 f"model_name_or_path is {self.model!r}, and its files hold no input embeddings ({self.parameter} "
                 "is missing): give a folder or a revision with the weights of the whole model"
             )
         return model.get_input_embeddings().weight.detach()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,8 +1,11 @@
 """The contract of every source of activations."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from sparsecode_pl.data.checks import check_activations
 from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
+from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.seeding import generator
 
 # One stream of random numbers for each purpose, so that none disturbs another.
@@ -44,6 +48,19 @@ class GroundTruth:
     features: Tensor
     codes: Tensor
     half_active: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in which model activations come from.
+
+    Attributes:
+        model: the model's name.
+        layer: the layer's name, such as "3" for a hidden state.
+    """
+
+    model: str
+    layer: str
 
 
 class ActivationDataModule(LightningDataModule, ABC):
@@ -97,17 +114,39 @@ class ActivationDataModule(LightningDataModule, ABC):
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
     @abstractmethod
-    def load(self) -> Tensor:
-        """All rows, (n, d_model), of any floating dtype. Called once; the result is checked and kept as float32."""
+    def load(self) -> Rows:
+        """All rows, (n, d_model). Called once; a tensor of any floating dtype is checked and kept as float32."""
 
     @cached_property
-    def rows(self) -> Tensor:
+    def rows(self) -> Rows:
         """All rows, training and held-out, (n, d_model) float32.
 
         Raises:
             ValueError: fewer than two rows, not a matrix, or values that are not finite.
         """
         return check_activations(self.load(), source=self.label)
+
+    def cache(self) -> Path:
+        """Fill the store that this data is kept in, and give its folder.
+
+        Raises:
+            ValueError: it is kept in none.
+        """
+        raise ValueError(f"{type(self).__name__} keeps no store: give data that does, such as HookedTransformer")
+
+    def parts(self) -> list["ActivationDataModule"]:
+        """The data sets that a measurement treats one by one: the layers, where there are several, else this alone."""
+        return [self]
+
+    @property
+    def place(self) -> Place | None:
+        """Which layer of which model this is; None where it is none."""
+        return None
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """How the activations were made, of plain types, where that is known; for controls that make them anew."""
+        return None
 
     @property
     def d_model(self) -> int:
@@ -125,7 +164,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         return None
 
     @property
-    def metadata(self) -> dict[str, list[str]] | None:
+    def metadata(self) -> Mapping[str, list[str] | Tensor] | None:
         """Columns with one entry a row of `rows` (such as the token), where there are any."""
         return None
 
@@ -157,15 +196,18 @@ class ActivationDataModule(LightningDataModule, ABC):
         Raises:
             ValueError: all training rows are equal.
         """
-        parts = self.train_index.split(16384)
+        n = len(self.train_index)
         mean = torch.zeros(self.d_model, dtype=torch.float64)
-        for part in parts:
-            mean += self.rows[part].double().sum(0)
-        mean /= len(self.train_index)
-        norms = sum(float((self.rows[part].double() - mean).norm(dim=1).sum()) for part in parts)
-        mean_norm = norms / len(self.train_index)
+        for block in row_blocks(self.rows, self.train_index):
+            mean += block.sum(0, dtype=torch.float64)
+        mean /= n
+        mean_norm = 0.0
+        for block in row_blocks(self.rows, self.train_index):
+            mean_norm += float((block.double() - mean).norm(dim=1).sum()) / n
+        if not math.isfinite(mean_norm):
+            raise ValueError(f"{self.label}: some activations are NaN or infinite: find out what made them")
         if mean_norm <= 1e-7 * float(mean.norm()):  # float32 tells no smaller differences from none
-            raise ValueError(f"{self.label}: all {len(self.train_index)} training rows are equal: give others")
+            raise ValueError(f"{self.label}: all {n} training rows are equal: give others")
         return Statistics(mean=mean, mean_norm=mean_norm)
 
     def sample(self, num: int, random: torch.Generator) -> Tensor:

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
+from sparsecode_pl.data.rows import Rows
 
-def check_activations(x: Tensor, source: str) -> Tensor:
-    """Return `x` as a contiguous float32 CPU matrix, or say what is wrong with it.
+
+def check_activations(x: Rows, source: str) -> Rows:
+    """Return `x`, a tensor as a contiguous float32 CPU matrix, or say what is wrong with it.
 
     Args:
-        x: activations, (n, d_model).
+        x: activations, (n, d_model). The values of rows that are not in memory are not looked at.
         source: where they come from, for the message.
 
     Raises:
@@ -22,13 +24,15 @@ def check_activations(x: Tensor, source: str) -> Tensor:
         ValueError: x: 1 of 4 activations are NaN or infinite, in 1 of 2 rows (first: row 0, dimension 1). Drop these \
 rows, or find out what made them
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
+    if not hasattr(x, "shape") or (isinstance(x, Tensor) and not x.is_floating_point()):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{source}: activations are {kind}: give a floating-point tensor")
-    if x.ndim != 2 or x.shape[1] == 0:
+    if len(x.shape) != 2 or x.shape[1] == 0:
         raise ValueError(f"{source}: activations have shape {tuple(x.shape)}: give a matrix (samples, d_model)")
     if x.shape[0] < 2:
         raise ValueError(f"{source}: activations have {x.shape[0]} samples: give at least 2")
+    if not isinstance(x, Tensor):
+        return x
     x = x.detach().to("cpu", torch.float32).contiguous()
     bad = ~torch.isfinite(x)
     if bad.any():

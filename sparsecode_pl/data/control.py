@@ -1,5 +1,7 @@
 """Data known not to be sparse, which the score of real data is held against."""
 
+import copy
+from abc import abstractmethod
 from functools import cached_property
 from typing import Any
 from zlib import crc32
@@ -7,11 +9,47 @@ from zlib import crc32
 import torch
 
 from sparsecode_pl.data.base import ActivationDataModule
+from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.sampled import SampledActivations
 from sparsecode_pl.data.seeding import generator
 
 
-class ControlActivations(SampledActivations):
+class Control(ActivationDataModule):
+    """What data is compared with. `sparsecode measure` asks each control for its rendering `of` each measured layer."""
+
+    #: Whether the control is in the dictionary, which stays as it is drawn at random, rather than in the data.
+    random_dictionary: bool = False
+
+    @abstractmethod
+    def of(self, source: ActivationDataModule) -> ActivationDataModule:
+        """The control of given data; this object stays as it is, and can be asked again.
+
+        Raises:
+            ValueError: there can be none of this data.
+        """
+
+    @property
+    def d_model(self) -> int:
+        """Width of the activations.
+
+        Raises:
+            ValueError: always, unless the control has data of its own.
+        """
+        raise ValueError(self._no_data())
+
+    def load(self) -> Rows:
+        """The rows.
+
+        Raises:
+            ValueError: always, unless the control has data of its own.
+        """
+        raise ValueError(self._no_data())
+
+    def _no_data(self) -> str:
+        return f"{type(self).__name__} has no data of its own: list it under controls of `sparsecode measure`"
+
+
+class ControlActivations(SampledActivations, Control):
     """Random data made to be compared with other data.
 
     Beside a source, a control has the source's width, number of samples and streaming, unless told otherwise, and
@@ -55,6 +93,14 @@ class ControlActivations(SampledActivations):
     def random(self, *key: int) -> torch.Generator:
         """A generator for one purpose, which shares no numbers with the source's even where the seeds are equal."""
         return generator(self.seed, crc32(type(self).__name__.encode()), 1 if self.source is None else 2, *key)
+
+    def of(self, source: ActivationDataModule) -> ActivationDataModule:
+        """A copy that has this source; the control itself where it names one of its own."""
+        if self.source is not None:
+            return self
+        twin = copy.copy(self)
+        twin.attach(source)
+        return twin
 
     def attach(self, source: ActivationDataModule) -> None:
         """Make this a control of `source`.

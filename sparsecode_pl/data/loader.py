@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from sparsecode_pl.data.rows import Rows
+
 Key = tuple[int, int]
 
 
@@ -66,7 +68,7 @@ class RowBatches(Dataset[Any]):
     """
 
     def __init__(
-        self, x: Tensor, index: Tensor, batch_size: int, rank: int, world_size: int, with_index: bool = False
+        self, x: Rows, index: Tensor, batch_size: int, rank: int, world_size: int, with_index: bool = False
     ) -> None:
         self.x = x
         self.with_index = with_index

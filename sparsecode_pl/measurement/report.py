@@ -14,6 +14,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from sparsecode_pl.measurement.picture import question
+
 _PACKAGES = ("sparsecode-pl", "torch", "lightning", "torchmetrics", "numba", "numpy", "transformers")
 
 
@@ -61,16 +63,16 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
     """Print the table of a measurement.
 
     Args:
-        records: one for each data set, the measured data first.
+        records: one for each data set, each measured one before its controls.
         console: where to; the terminal, or 140 columns where there is none, if None.
     """
     console = console or Console(width=None if sys.stdout.isatty() else 140)
-    first = records[0]
-    both, controls = "heldout_S1" in first, len(records) > 1
-    table = Table(box=SIMPLE_HEAD, title=f"How sparse is {first['data']}?", title_style="bold")
+    layered = all("layer" in record for record in records)
+    controls = any("control_of" in record for record in records)
+    table = Table(box=SIMPLE_HEAD, title=question(records), title_style="bold")
+    if layered:
+        table.add_column("layer", no_wrap=True)
     table.add_column("data", overflow="fold", min_width=16)
-    if both:
-        table.add_column("rows", no_wrap=True)
     scores = {"S1": "#.3g", "L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
     if controls:
         scores["S1_ratio"] = ".2f"
@@ -78,29 +80,51 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
     for name in (*scores, *once):
         heading = {"explained_variance": "expl. var.", "S1_ratio": "S1 ratio", "atoms_alive": "atoms alive"}
         table.add_column(heading.get(name, name), justify="right", overflow="fold")
-    for record in records:
-        style = "bold" if record is first else ""
-        cells = [_cell(record, name, form) for name, form in (scores | once).items()]
-        table.add_row(record["data"], *(["training"] if both else []), *cells, style=style)
-        if both:
-            cells = [_cell(record, f"heldout_{name}", form) for name, form in scores.items()]
-            table.add_row("", "held out", *cells, style=style, end_section=True)
+    for number, record in enumerate(records):
+        measured = "control_of" not in record
+        last = number + 1 == len(records) or "control_of" not in records[number + 1]
+        names = [record["data"]]
+        if layered:
+            names = [record["layer"], record["model"]] if measured else ["", record["data"]]
+        if "error" in record:
+            cells = ["failed: " + record["error"]]
+        else:
+            cells = [_both(record, name, form) for name, form in scores.items()]
+            cells += [_cell(record, name, form) for name, form in once.items()]
+        table.add_row(*names, *cells, style="bold" if measured else "", end_section=last)
     console.print(table)
-    console.print("\n".join(_notes(first, controls)), highlight=False)
+    console.print("\n".join(_notes(records, controls)), highlight=False)
 
 
-def _notes(record: dict[str, Any], controls: bool) -> Iterator[str]:
+def _notes(records: list[dict[str, Any]], controls: bool) -> Iterator[str]:
+    scored = [record for record in records if "S1" in record]
+    if not scored:
+        return
+    record = scored[0]
     rows = f"{record['num_samples']:,} training rows"
     if "heldout_num_samples" in record:
-        rows += f", {record['heldout_num_samples']:,} held out"
-    yield f"{rows}; {record['num_atoms']:,} atoms. Lower S1, L_norm and N0 mean sparser."
+        rows = f"Training rows / held-out rows: {record['num_samples']:,} / {record['heldout_num_samples']:,}"
+    alike = all(other["num_samples"] == record["num_samples"] for other in scored)
+    atoms = " to ".join(f"{number:,}" for number in sorted({min(_atoms(scored)), max(_atoms(scored))}))
+    yield f"{rows}{'' if alike else ' and others'}; {atoms} atoms. Lower S1, L_norm and N0 mean sparser."
     if controls:
         yield "S1 ratio: S1 of the data over S1 of the control."
     if "spread" in record:
         yield "±: standard deviation over initial dictionaries."
-    if "oracle_S1" in record:
-        truth = f"a/2 = {record['half_active']:g}, S1 of the true codes {record['oracle_S1']:.3g}"
-        yield f"Known truth: {truth}; true atoms found to a mean cosine of {_cell(record, 'atom_recovery', '.3f')}."
+    for truth in scored:
+        if "oracle_S1" in truth:
+            known = f"a/2 = {truth['half_active']:g}, S1 of the true codes {truth['oracle_S1']:.3g}"
+            found = f"true atoms found to a mean cosine of {_cell(truth, 'atom_recovery', '.3f')}"
+            yield f"Known truth of {truth['data']}: {known}; {found}."
+
+
+def _atoms(records: list[dict[str, Any]]) -> list[int]:
+    return [record["num_atoms"] for record in records]
+
+
+def _both(record: dict[str, Any], name: str, form: str) -> str:
+    """The figures of the training rows and, if there are any, of the held-out rows."""
+    return " / ".join(filter(None, (_cell(record, name, form), _cell(record, f"heldout_{name}", form))))
 
 
 def _cell(record: dict[str, Any], name: str, form: str) -> str:

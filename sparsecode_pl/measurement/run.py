@@ -1,71 +1,49 @@
-"""Fit a dictionary on data and on each control, and gather the scores."""
+"""Measure data beside its controls: fit a dictionary on each, and report."""
 
-import copy
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from lightning import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from sparsecode_pl.callbacks import (
-    AdaptivePenalty,
-    DictionarySaver,
-    SparseCodingProgress,
-    TensorBoardFigures,
-    TensorBoardHParams,
-)
-from sparsecode_pl.data import ActivationDataModule, ControlActivations
-from sparsecode_pl.measurement.picture import draw_sparsity
+from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.measurement.fit import Record, TrainerFactory
+from sparsecode_pl.measurement.jobs import run_jobs
+from sparsecode_pl.measurement.picture import draw
 from sparsecode_pl.measurement.report import print_table, write_results
-from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
-from sparsecode_pl.module import SCORES, SparseCodingModule
-
-Record = dict[str, Any]
-
-#: Rounds at most, batches between two entries in the log, and nothing scored or listed before there is anything.
-TRAINER_DEFAULTS = {"max_epochs": 10, "log_every_n_steps": 10, "num_sanity_val_steps": 0, "enable_model_summary": False}
-
-
-def run_callbacks(progress: bool) -> list[Callback]:
-    """The callbacks of every run: figures, hyper-parameters, the saved dictionary, and a progress bar if wanted."""
-    callbacks: list[Callback] = [TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
-    return [*callbacks, SparseCodingProgress()] if progress else callbacks
-
-
-def default_trainer(module: SparseCodingModule, folder: Path, **settings: Any) -> Trainer:
-    """A trainer as `sparsecode measure` uses it, that logs to `folder`; `settings` go to `lightning.Trainer`."""
-    callbacks = run_callbacks(settings.get("enable_progress_bar", True))
-    if module.fixed_lam is None:
-        callbacks.append(AdaptivePenalty())
-    logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
-    return Trainer(**{"callbacks": callbacks, "logger": logger, **TRAINER_DEFAULTS, **settings})
+from sparsecode_pl.measurement.subjects import Subject, prepare
+from sparsecode_pl.measurement.trainer import default_trainer
+from sparsecode_pl.module import SparseCodingModule
 
 
 def measure(
     module: SparseCodingModule,
-    data: ActivationDataModule,
+    data: ActivationDataModule | Sequence[ActivationDataModule],
     controls: Sequence[ActivationDataModule] = (),
     *,
     seeds: int = 1,
+    explained_variance: float | None = None,
+    jobs: int = 1,
     folder: str | Path = "lightning_logs/measure",
-    trainer: Callable[[SparseCodingModule, Path], Trainer] = default_trainer,
+    trainer: TrainerFactory = default_trainer,
     settings: dict[str, Any] | None = None,
 ) -> list[Record]:
     """Measure how sparse `data` is, beside its controls.
 
-    The first of the `seeds` initial dictionaries has the module's seed, the next that plus one, and so on. After each
-    data set the files in the run folder are written anew, so that nothing computed is lost.
+    Data of several layers is measured layer by layer, each with its own dictionary and controls. The first of the
+    `seeds` initial dictionaries has the module's seed, the next that plus one, and so on. After each data set the files
+    in the run folder are written anew, and one that fails does not keep the others from going on.
 
     Args:
-        module: an untrained module; each fit has a fresh copy of it.
-        data: what is measured.
-        controls: what it is held against; each `ControlActivations` without a source gets `data`.
+        module: an untrained module; each fit has a fresh one of its settings and of the data's width.
+        data: what is measured; several of them go into one table and one picture.
+        controls: what each is held against, see `Control`; other data is taken as it is.
         seeds: fits of each data set, from different initial dictionaries, >= 1.
+        explained_variance: score each dictionary at the largest penalty at which its codes explain this share of the
+            variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.
+        jobs: data sets that are fitted at a time, >= 1, each in a process with its share of the cores and, if there
+            are any, one GPU.
         folder: the run folder gets a number in here.
         trainer: makes the trainer of one fit from its module and its folder.
         settings: goes into `results.json`; the module's hyper-parameters if None.
@@ -73,105 +51,88 @@ def measure(
     Returns:
         One record for each data set: `data`, then `S1`, `L_norm`, `N0`, `L`, `explained_variance` and `num_samples` of
         the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores), `train_lam`,
-        `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for controls `S1_ratio` (the data's S1 over the control's) and
-        `heldout_S1_ratio`; with known truth `half_active`, `oracle_S1` and `atom_recovery`. With several seeds the
-        figures are means, and `spread` holds their standard deviations.
+        `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for layers and their controls `model` and `layer`; for controls
+        `control_of` (the data's name), `S1_ratio` (the data's S1 over the control's) and `heldout_S1_ratio`; with known
+        truth `half_active`, `oracle_S1` and `atom_recovery`. With several seeds the figures are means, and `spread`
+        holds their standard deviations.
 
     Raises:
-        ValueError: `seeds` is below 1, or data, controls or module are wrong or do not fit together.
+        ValueError: an argument is out of its range, or data, controls or module are wrong or do not fit together.
         OSError: the folder cannot be written.
+        RuntimeError: some fits failed; the run folder holds what the others found, and what was wrong.
     """
-    controls = prepare(module, data, controls, seeds)
-    run = _run_folder(Path(folder))
-    records: list[Record] = []
-    data_sets = [data, *controls]
-    for number, current in enumerate(data_sets, 1):
-        rank_zero_info(f"[{number}/{len(data_sets)}] {current.label}")
-        where = run / f"{number - 1}-{_slug(current.label)}"
-        fits = []
-        for seed in range(seeds):
-            target = where if seeds == 1 else where / f"seed_{seed}"
-            fits.append(_fit(module.fresh(module.seed + seed), current, target, trainer))
-        record = _summary(fits)
-        if current is not data:
-            for rows in ("", "heldout_"):
-                if f"{rows}S1" in record and f"{rows}S1" in records[0]:
-                    record[f"{rows}S1_ratio"] = records[0][f"{rows}S1"] / record[f"{rows}S1"]
-        records.append(record)
-        rank_zero_only(write_results)(run, records, {"model": dict(module.hparams)} if settings is None else settings)
-        rank_zero_only(draw_sparsity)(records, run / "sparsity.png")
+    check_options(seeds, explained_variance, jobs)
+    subjects = prepare(module, data, controls)
+    settings = {"model": dict(module.hparams)} if settings is None else settings
+    return measure_subjects(subjects, seeds, explained_variance, jobs, Path(folder), trainer, settings)
+
+
+def check_options(seeds: int, explained_variance: float | None, jobs: int) -> None:
+    """Check the options of a measurement.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+    for name, value in (("seeds", seeds), ("jobs", jobs)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}: give at least 1")
+    if explained_variance is not None and not 0 < explained_variance < 1:
+        raise ValueError(f"explained_variance is {explained_variance}: give a share in (0, 1), such as 0.98")
+
+
+def measure_subjects(
+    subjects: list[Subject],
+    seeds: int,
+    explained_variance: float | None,
+    jobs: int,
+    folder: Path,
+    trainer: TrainerFactory,
+    settings: dict[str, Any],
+) -> list[Record]:
+    """Fit what `prepare` has listed, and report; see `measure`."""
+    run = _run_folder(folder)
+    digits = len(str(len(subjects) - 1))
+    folders = [run / f"{number:0{digits}}-{_slug(subject.title)}" for number, subject in enumerate(subjects)]
+    found: dict[int, Record] = {}
+    failures: list[Exception] = []
+    for number, outcome in run_jobs(subjects, folders, trainer, seeds, explained_variance, jobs):
+        if isinstance(outcome, Exception):
+            rank_zero_warn(f"{subjects[number].title} failed: {type(outcome).__name__}: {outcome}")
+            failures.append(outcome)
+            found[number] = {"error": f"{type(outcome).__name__}: {outcome}"}
+        else:
+            found[number] = outcome
+        records = _in_order(subjects, found)
+        rank_zero_only(write_results)(run, records, settings)
+        rank_zero_only(draw)(records, run / "sparsity.png")
     rank_zero_only(print_table)(records)
     rank_zero_info(f"Results: {run}\nCurves:  tensorboard --logdir {run}")
+    if failures:
+        raise RuntimeError(
+            f"{len(failures)} of {len(subjects)} data sets failed, the first with {type(failures[0]).__name__}: "
+            f"{failures[0]}. The results of the others are in {run}"
+        ) from failures[0]
     return records
 
 
-def prepare(
-    module: SparseCodingModule, data: ActivationDataModule, controls: Sequence[ActivationDataModule], seeds: int
-) -> list[ActivationDataModule]:
-    """Attach the controls, and load and check everything before the first fit.
-
-    Returns:
-        The controls; of those without a source a copy that has `data`, so that the caller's can be used again.
-
-    Raises:
-        ValueError: see `measure`.
-    """
-    if seeds < 1:
-        raise ValueError(f"seeds is {seeds}: give at least 1")
-    attached = []
-    for control in controls:
-        if isinstance(control, ControlActivations) and control.source is None:
-            control = copy.copy(control)
-            control.attach(data)
-        attached.append(control)
-    for current in (data, *attached):
-        current.setup("fit")
-        module.check_width(current)
-    return attached
-
-
-def _fit(
-    module: SparseCodingModule,
-    data: ActivationDataModule,
-    folder: Path,
-    make_trainer: Callable[[SparseCodingModule, Path], Trainer],
-) -> Record:
-    trainer = make_trainer(module, folder)
-    start = time.perf_counter()
-    trainer.fit(module, datamodule=data)
-    seconds = time.perf_counter() - start
-    scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    record: Record = {"data": data.label}
-    for prefix, rows, index in (("", "train", data.train_index), ("heldout_", "heldout", data.heldout_index)):
-        if len(index):
-            record |= {prefix + name: scores[f"{rows}/{name}"] for name in SCORES}
-            record[f"{prefix}num_samples"] = len(index)
-    num_atoms = len(module.dictionary.atoms)
-    record |= {
-        "lam": module.eval_lam or float(module.lam),
-        "train_lam": float(module.lam),
-        "atoms_alive": num_atoms - round(scores["train/dead_atoms"] * num_atoms),
-        "num_atoms": num_atoms,
-        "rounds": trainer.current_epoch,
-        "seconds": seconds,
-    }
-    if data.ground_truth is not None:
-        truth = data.ground_truth
-        record["half_active"] = truth.half_active
-        record["oracle_S1"] = float(oracle_sparsity(truth.codes))
-        atoms = module.dictionary.atoms.detach().cpu()
-        record["atom_recovery"] = float(atom_recovery(truth.features, atoms).mean_max_cosine)
-    return record
-
-
-def _summary(fits: list[Record]) -> Record:
-    """Mean over the fits of one data set, with the spread where there are several."""
-    if len(fits) == 1:
-        return fits[0]
-    values = {name: [fit[name] for fit in fits] for name in fits[0]}
-    varying = [name for name, each in values.items() if len(set(each)) > 1]
-    means = {name: float(np.mean(values[name])) for name in varying}  # NaN if one of them is
-    return fits[0] | means | {"spread": {name: float(np.std(values[name], ddof=1)) for name in varying}}
+def _in_order(subjects: list[Subject], found: dict[int, Record]) -> list[Record]:
+    """The records so far, each control with the ratio of its data's score to its own."""
+    records = []
+    for number in sorted(found):
+        subject = subjects[number]
+        record: Record = {"data": subject.label}
+        source = subjects[number if subject.control_of is None else subject.control_of]
+        if source.data.place is not None:
+            record |= {"model": source.data.place.model, "layer": source.data.place.layer}
+        if subject.control_of is not None:
+            record["control_of"] = source.label
+        record |= found[number]
+        base = found.get(number if subject.control_of is None else subject.control_of, {})
+        for name in ("S1", "heldout_S1"):
+            if subject.control_of is not None and name in record and name in base:
+                record[f"{name}_ratio"] = base[name] / record[name]
+        records.append(record)
+    return records
 
 
 def _run_folder(folder: Path) -> Path:

@@ -12,7 +12,8 @@ from sparsecode_control import Gaussian, MatchedGaussian, Shuffled
 
 from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement.run import default_trainer, prepare
+from sparsecode_pl.measurement.subjects import prepare
+from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 
 pytestmark = [
@@ -107,7 +108,8 @@ def test_the_picture_is_a_png_that_grows_with_the_controls(run, make_data, tmp_p
 def test_controls_without_a_source_are_made_from_the_data(run, make_data):
     data, other = make_data(), make_data(seed=9, num_samples=300)
     controls = [Gaussian(batch_size=7, batches_per_round=1), Gaussian(source=other)]
-    attached = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, controls, seeds=1)
+    subjects = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, controls)
+    attached = [subject.data for subject in subjects[1:]]
     assert attached[0].source is data
     assert attached[0].rows.shape == data.rows.shape
     assert (attached[0].batch_size, attached[0].batches_per_round) == (128, 6)
@@ -118,8 +120,8 @@ def test_controls_without_a_source_are_made_from_the_data(run, make_data):
 
 def test_controls_stream_as_the_data_does_unless_told_otherwise(make_data):
     controls = [Gaussian(), Gaussian(stream=False)]
-    follows, stays = prepare(SparseCodingModule(16, expansion=2), make_data(stream=True), controls, seeds=1)
-    assert (follows.stream, stays.stream) == (True, False)
+    _, follows, stays = prepare(SparseCodingModule(16, expansion=2), make_data(stream=True), controls)
+    assert (follows.data.stream, stays.data.stream) == (True, False)
 
 
 def test_the_given_module_stays_as_it_was_and_each_fit_has_a_fresh_one(run, make_data):
@@ -217,8 +219,9 @@ def test_what_was_measured_survives_a_control_that_fails(run, make_data, tmp_pat
         run(SparseCodingModule(16, expansion=2), make_data(), Gaussian(), Stumbling())
     folder = tmp_path / "runs" / "version_0"
     written, table = results(folder)
-    assert [record["data"] for record in written] == ["SparseLinear a=1.5", "Gaussian"]
-    assert len(table) == 2
+    assert [record["data"] for record in written] == ["SparseLinear a=1.5", "Gaussian", "Stumbling"]
+    assert written[2]["error"] == "RuntimeError: the disk is gone"
+    assert [row["error"] for row in table] == ["", "", "RuntimeError: the disk is gone"]
     with Image.open(folder / "sparsity.png") as image:
         image.verify()
 

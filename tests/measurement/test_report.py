@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from sparsecode_pl.measurement.picture import draw_sparsity
+from sparsecode_pl.measurement.picture import draw
 from sparsecode_pl.measurement.report import print_table
 
 
@@ -23,14 +23,12 @@ def printed(records):
 
 
 def test_the_table_names_the_data_and_gives_its_figures():
-    text = printed([record("SparseLinear a=5", 2.84), record("Gaussian", 29.5, S1_ratio=0.096, heldout_S1_ratio=0.1)])
-    data, heldout = (line.split() for line in text.splitlines() if "2.84" in line or "3.12" in line)
-    assert data == ["SparseLinear", "a=5", "training", "2.84", "3.69", "11.4", "0.900", "0.05", "60", "12"]
-    assert heldout == ["held", "out", "3.12", "4.06", "12.5", "0.990"]
-    control = next(line.split() for line in text.splitlines() if "Gaussian" in line)
-    assert control[:3] == ["Gaussian", "training", "29.5"]
-    assert "0.10" in control
-    assert "1,800 training rows, 200 held out; 64 atoms" in text
+    text = printed([record("SparseLinear a=5", 2.84), record("Gaussian", 29.5, control_of="SparseLinear a=5", S1_ratio=0.096, heldout_S1_ratio=0.1)])
+    data, control = (" ".join(line.split()) for line in text.splitlines() if "2.84" in line or "29.5" in line)
+    assert data == "SparseLinear a=5 2.84 / 3.12 3.69 / 4.06 11.4 / 12.5 0.900 / 0.990 0.05 60 12"
+    assert control.startswith("Gaussian 29.5 / 32.5")
+    assert "0.10 / 0.10" in control
+    assert "Training rows / held-out rows: 1,800 / 200; 64 atoms" in text
 
 
 def test_the_table_tells_the_known_truth():
@@ -72,7 +70,7 @@ def test_long_names_are_folded_not_cut():
 )
 @pytest.mark.filterwarnings("error")
 def test_a_picture_is_drawn_of_any_records(records, tmp_path):
-    draw_sparsity(records, tmp_path / "sparsity.png")
+    draw(records, tmp_path / "sparsity.png")
     with Image.open(tmp_path / "sparsity.png") as image:
         assert image.format == "PNG"
         assert image.width > 1000

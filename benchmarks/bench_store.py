@@ -1,0 +1,164 @@
+"""The activation store: random batches against Arrow, memory as it grows, and what its checksums cost.
+
+Rows of 384 float32 numbers, warm in the page cache. Prints medians over repeats and ratios in one run; writes
+results/bench_store.json. It takes 5 GB of disk for a while.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import torch
+
+from sparsecode_pl.data import Store, StoreWriter, generator, write_store
+
+D = 384
+ROWS = 131_072  # 0.2 GB
+REPEATS = 30
+BATCHES = (1024, 4096)
+Gather = Callable[[torch.Tensor], torch.Tensor]
+
+
+def blocks(rows: int) -> Iterator[torch.Tensor]:
+    """Rows, a block at a time."""
+    for start in range(0, rows, 8192):
+        yield torch.randn(min(8192, rows - start), D, generator=generator(start))
+
+
+def arrow(folder: Path, format_: str) -> Gather:
+    """The same rows as a memory-mapped data set of Hugging Face."""
+    if not folder.exists():
+        flat = pa.array(torch.cat(list(blocks(ROWS))).numpy().reshape(-1))
+        table = pa.table({"x": pa.FixedSizeListArray.from_arrays(flat, D)})
+        datasets.Dataset(table).save_to_disk(str(folder))
+    data = datasets.load_from_disk(str(folder)).with_format(format_)
+    return lambda index: torch.as_tensor(data[index.tolist()]["x"])
+
+
+def compare(folder: Path) -> list[dict]:
+    """Random batches, in GB/s of float32."""
+    shards = {1: ROWS, 16: ROWS // 16, 150: -(-ROWS // 150)}
+    readers: dict[str, Gather] = {}
+    for count, size in shards.items():
+        path = write_store(folder / f"store{count}", blocks(ROWS), shard_rows=size)
+        readers[f"store, {count} shards"] = Store(path).rows("activations").__getitem__
+    path = write_store(folder / "half", blocks(ROWS), dtype="float16", shard_rows=ROWS // 16)
+    readers["store, 16 shards, float16"] = Store(path).rows("activations").__getitem__
+    datasets.disable_progress_bars()
+    readers |= {f"datasets, {name}": arrow(folder / "arrow", name) for name in ("torch", "numpy")}
+    everything = torch.cat(list(blocks(ROWS)))
+    readers["tensor in memory"] = everything.__getitem__
+    results = []
+    for batch in BATCHES:
+        times: dict[str, list[float]] = {name: [] for name in readers}
+        for repeat in range(REPEATS + 3):
+            index = torch.randperm(ROWS, generator=generator(repeat))[:batch]
+            expected = everything[index]
+            for name, read in readers.items():  # in turn, so that all meet the same machine
+                start = time.perf_counter()
+                rows = read(index)
+                if repeat >= 3:  # the first map the files
+                    times[name].append(time.perf_counter() - start)
+                assert torch.allclose(rows, expected, atol=1e-2 if "float16" in name else 0)
+        speed = {name: batch * D * 4 / statistics.median(each) / 1e9 for name, each in times.items()}
+        best = max(speed["datasets, torch"], speed["datasets, numpy"])
+        results.append({"batch": batch, "gb_per_second": speed, "ratio": speed["store, 16 shards"] / best})
+        print(f"batches of {batch}: " + ", ".join(f"{name} {value:.2f} GB/s" for name, value in speed.items()))
+        print(f"    store of 16 shards over the faster Arrow reader: {results[-1]['ratio']:.0f}")
+    return results
+
+
+def anonymous_memory() -> float:
+    """Megabytes of this process that are no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def read_all(path: str) -> None:
+    """In a process of its own: the most memory that random batches over the whole of a store take."""
+    rows = Store(path).rows("activations")
+    _ = rows[torch.arange(4096)]
+    before = most = anonymous_memory()
+    for repeat in range(-(-2 * len(rows) // 4096)):
+        _ = rows[torch.randint(len(rows), (4096,), generator=generator(repeat))]
+        most = max(most, anonymous_memory())
+    print(json.dumps({"rows": len(rows), "peak_mb": most, "growth_mb": most - before}))
+
+
+def memory(folder: Path) -> list[dict]:
+    """The same for a store and one ten times as large."""
+    results = []
+    for times in (1, 10):
+        path = write_store(folder / f"x{times}", blocks(times * ROWS), shard_rows=65536)
+        command = [sys.executable, __file__, str(path)]
+        results.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))  # noqa: S603
+        size = results[-1]["rows"] * D * 4 / 1e9
+        print(
+            f"store of {size:.1f} GB: peak anonymous memory {results[-1]['peak_mb']:.0f} MB, of which reading took "
+            f"{results[-1]['growth_mb']:.1f} MB"
+        )
+    return results
+
+
+def writing(folder: Path) -> dict:
+    """Seven layers written with checksums and without."""
+    layers = {str(layer): D for layer in range(7)}
+    given = [dict.fromkeys(layers, rows) for rows in blocks(ROWS // 2)]
+    size = 7 * (ROWS // 2) * D * 4 / 1e9
+
+    def store(path: Path) -> None:
+        with StoreWriter(path, layers) as writer:
+            for rows in given:
+                writer.append(rows, {})
+            writer.finish()
+
+    def without(path: Path) -> None:
+        with mock.patch("sparsecode_pl.data.store.writer.checksum", return_value=""):
+            store(path)
+
+    times: dict[str, list[float]] = {"sha256": [], "no checksum": []}
+    for repeat in range(7):
+        for name, write in (("sha256", store), ("no checksum", without)):
+            start = time.perf_counter()
+            write(folder / f"{name}{repeat}")
+            times[name].append(time.perf_counter() - start)
+            for path in (folder / f"{name}{repeat}").rglob("*.safetensors"):
+                path.unlink()
+    speed = {name: size / statistics.median(each) for name, each in times.items()}
+    cost = 1 / speed["sha256"] - 1 / speed["no checksum"]
+    print("writing seven layers: " + ", ".join(f"{name} {value:.2f} GB/s" for name, value in speed.items()))
+    print(f"    checksums take {cost:.2f} s a GB: {cost * 0.4:.0%} more time on a disk of 400 MB/s")
+    return {"gb_per_second": speed, "checksum_seconds_per_gb": cost}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        results = {"random_batches": compare(path), "memory": memory(path), "writing": writing(path)}
+    machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+    versions = {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "datasets": datasets.__version__,
+        "python": platform.python_version(),
+    }
+    target = Path(__file__).parent / "results" / "bench_store.json"
+    target.write_text(json.dumps({"machine": machine, "versions": versions, "results": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        read_all(sys.argv[1])
+    else:
+        main()

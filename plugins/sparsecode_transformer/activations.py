@@ -1,0 +1,288 @@
+"""The activations of a transformer on a text, heard in one pass and kept."""
+
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from sparsecode_pl.data import MemoryWriter, Progress, Rows, Store, StoreWriter
+from sparsecode_transformer.batches import chunks
+from sparsecode_transformer.harvest import COLUMNS, Hearing, harvest, too_few
+from sparsecode_transformer.listen import Listener
+from sparsecode_transformer.locate import short_name
+from sparsecode_transformer.model import load_model
+from sparsecode_transformer.recipe import Recipe
+from sparsecode_transformer.sites import Site, find_sites
+from sparsecode_transformer.tokenizer import load_tokenizer
+from sparsecode_transformer.tokens import Sequences, tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: More tokens than asked for are read where some may be left out for their norm.
+_MARGIN = 1.05
+#: Batches that a stream hears at a time, from sequences sorted by length.
+_WINDOW = 8
+
+
+class TransformerActivations:
+    """Activations at several layers, made when they are first asked for and shared by the data modules of the layers.
+
+    Args:
+        recipe: what they depend on.
+        store: folder that they are kept in; in memory if None.
+        shard_rows: activations in a shard of the store, about.
+        device: where the model computes.
+        stream: read the text beyond `num_activations` too.
+
+    Raises:
+        ValueError: `shard_rows` is below 1, or `stream` goes with what it cannot.
+    """
+
+    def __init__(self, recipe: Recipe, store: str | None, shard_rows: int, device: str, stream: bool) -> None:
+        if shard_rows < 1:
+            raise ValueError(f"shard_rows is {shard_rows}: give at least 1")
+        if stream and recipe.num_activations is None:
+            raise ValueError("stream is true and num_activations null: say how many activations are kept for scoring")
+        if stream and recipe.streaming and recipe.max_documents is None:
+            raise ValueError("stream and streaming are true: give max_documents, for all tokens are kept in memory")
+        self.recipe = recipe
+        self.store = None if store is None else Path(store).expanduser()
+        self.shard_rows = shard_rows
+        self.device = device
+        self.stream_follows = stream
+        self._memory: MemoryWriter | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: each process loads the model anew, if it needs it."""
+        kept = ("recipe", "store", "shard_rows", "device", "stream_follows")
+        return {name: self.__dict__[name] for name in kept} | {"_memory": None}
+
+    # --- the model and the text ------------------------------------------------------------------------------------
+
+    @cached_property
+    def model(self) -> "PreTrainedModel":
+        """The model, loaded."""
+        recipe = self.recipe
+        rank_zero_info(f"loading {short_name(recipe.model_name_or_path)}")
+        return load_model(
+            recipe.model,
+            revision=recipe.revision,
+            dtype=recipe.dtype,
+            device=self.device,
+            trust_remote_code=recipe.trust_remote_code,
+            random_weights=recipe.random_weights,
+        )
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The model's tokenizer."""
+        return load_tokenizer(self.recipe.model, self.recipe.revision)
+
+    @cached_property
+    def sites(self) -> list[Site]:
+        """Where to listen."""
+        return find_sites(self.model, self.recipe.layers, self.recipe.site)
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """The layers by name, with their widths; from the store if it is complete."""
+        if (stored := self._complete_store()) is not None:
+            return stored.layers
+        with Listener(self.model, self.sites) as listener:
+            return listener.widths()
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """The text as token sequences, those scored first.
+
+        Raises:
+            ValueError: the text is empty or too short, or sequences are longer than the model takes.
+        """
+        recipe = self.recipe
+        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if longest is not None and recipe.context_length > longest:
+            raise ValueError(f"context_length is {recipe.context_length}, but the model takes {longest} tokens at most")
+        wanted = recipe.num_activations
+        if wanted is not None and recipe.max_norm_ratio is not None:
+            wanted = int(wanted * _MARGIN)
+        if self.stream_follows:
+            wanted = None
+        with Progress("tokens", wanted, unit="tokens") as progress:
+            counted = 0
+
+            def advance(tokens: int, documents: int) -> None:
+                nonlocal counted
+                tokens = tokens if wanted is None else min(tokens, wanted)
+                progress.advance(tokens - counted)
+                counted = tokens
+
+            sequences = tokenize(
+                recipe.source.documents(),
+                self.tokenizer,
+                context_length=recipe.context_length,
+                packing=recipe.packing,
+                keep_special=recipe.keep_special,
+                skip_first=recipe.skip_first,
+                num_activations=wanted,
+                progress=advance,
+            )
+        found = int(sequences.kept().sum())
+        if recipe.num_activations is not None and found < recipe.num_activations:
+            raise ValueError(too_few(recipe.num_activations, found))
+        return sequences
+
+    @cached_property
+    def _num_scored(self) -> int:
+        """How many sequences hold what is scored; the stream takes the others."""
+        if not self.stream_follows:
+            return len(self.sequences)
+        wanted = self.recipe.num_activations or 0
+        if self.recipe.max_norm_ratio is not None:
+            wanted = int(wanted * _MARGIN)
+        return int(np.searchsorted(np.cumsum(self.sequences.kept()), wanted)) + 1
+
+    def _hearing(self, listener: Listener) -> Hearing:
+        pad_id = self.tokenizer.pad_token_id or 0
+        return Hearing(listener, self.sequences, self.recipe.batch_tokens, pad_id, self.recipe.max_norm_ratio)
+
+    # --- what is kept ----------------------------------------------------------------------------------------------
+
+    def harvest(self) -> None:
+        """Hear the text, once; nothing to do where that has been done.
+
+        Raises:
+            ValueError: the text is too short, an activation is NaN or infinite, or the store was made otherwise.
+            OSError: there is no room for the activations.
+        """
+        if self._memory is not None or self._complete_store() is not None:
+            return
+        dtype = getattr(torch, self.recipe.store_dtype)
+        rows = self.recipe.num_activations or int(self.sequences.kept().sum())
+        if self.store is None:
+            self._check_room(rows, torch.float32)
+            with MemoryWriter(self.widths, COLUMNS) as memory:
+                self._hear(memory)
+            self._memory = memory
+            return
+        source = {**self.recipe.origin(), "model": short_name(self.recipe.model_name_or_path), **self._resolved()}
+        with StoreWriter(self.store, self.widths, COLUMNS, dtype=dtype, source=source) as writer:
+            self._check_room(rows - writer.num_rows, dtype)
+            self._hear(writer)
+
+    def _hear(self, writer: StoreWriter | MemoryWriter) -> None:
+        with Listener(self.model, self.sites) as listener:
+            harvest(self._hearing(listener), writer, self._num_scored, self.recipe.num_activations, self.shard_rows)
+        if not self.stream_follows:
+            del self.model  # whoever learns next may need the room
+
+    def _complete_store(self) -> Store | None:
+        """The store if it is there and complete.
+
+        Raises:
+            ValueError: it was made with other settings.
+        """
+        if self.store is None or not Store.exists(self.store):
+            return None
+        store = Store(self.store, partial=True)
+        if not store.complete:
+            return None
+        made, asked = store.source.get("init_args", {}), self.recipe.origin()["init_args"]
+        for name, value in asked.items():
+            if made.get(name) != value:
+                raise ValueError(
+                    f"{name} is {value!r}, but the store at {self.store} was made with {made.get(name)!r}: give the "
+                    "same, delete that folder, give another path, or read it as it is with ActivationStore"
+                )
+        return store
+
+    def rows(self, layer: str) -> Rows:
+        """The activations of a layer, (n, width), heard if they have not been."""
+        self.harvest()
+        return Store(self.store).rows(layer) if self._memory is None else self._memory.rows(layer)  # type: ignore[arg-type]
+
+    def columns(self) -> dict[str, Tensor]:
+        """What each activation is of, (n,) int32 each."""
+        self.harvest()
+        return Store(self.store).columns() if self._memory is None else self._memory.columns()  # type: ignore[arg-type]
+
+    def stream(self, layer: str, random: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
+        """Activations of a layer on the rest of the text, again and again in other orders, without end.
+
+        Args:
+            layer: its name.
+            random: what the order is drawn with, the same on every process.
+            rank: this process, which hears its share of the sequences.
+            world_size: number of processes.
+
+        Yields:
+            (k, width) float32, any k.
+
+        Raises:
+            ValueError: the rest of the text is too short, or an activation is NaN or infinite.
+        """
+        fresh = len(self.sequences) - self._num_scored
+        if fresh < world_size:
+            raise ValueError(
+                f"stream is true, but of {len(self.sequences):,} sequences all but {fresh} hold the num_activations, "
+                f"{self.recipe.num_activations:,}, that are scored: lower it or give more text"
+            )
+        listener = Listener(self.model, [site for site in self.sites if site.name == layer])
+        hearing = self._hearing(listener)
+        with listener:
+            limits = hearing.limits()
+        lengths = np.diff(self.sequences.starts)
+        while True:
+            order = (torch.randperm(fresh, generator=random) + self._num_scored).numpy()[rank::world_size]
+            for first, last in chunks(lengths[order], _WINDOW * self.recipe.batch_tokens):
+                with listener:  # not left open between two blocks, where another layer may listen to the same model
+                    blocks = [rows[layer].cpu().float() for _, rows, _ in hearing.rows(order[first:last], limits)]
+                for block in blocks:
+                    if not math.isfinite(block.sum().item()):
+                        raise ValueError(
+                            f"layer {layer!r} has values that are NaN or infinite: find out what made them"
+                        )
+                yield from blocks
+
+    def _resolved(self) -> dict[str, Any]:
+        """What the settings do not say: which version of the model and the text was met."""
+        weights = 0
+        for weight in self.model.state_dict().values():
+            weights = zlib.crc32(weight.flatten()[:4096].cpu().view(torch.uint8).numpy(), weights)
+        return {
+            "revision": getattr(self.model.config, "_commit_hash", None) or self.recipe.revision,
+            "weights": f"{weights:08x}",
+            "text": self.recipe.source.identity(),
+        }
+
+    def _check_room(self, rows: int, dtype: torch.dtype) -> None:
+        """Say how much room the activations take, and check that it is there."""
+        size = rows * (sum(self.widths.values()) * dtype.itemsize + 4 * len(COLUMNS))
+        what = f"{rows:,} activations of {len(self.widths)} layers take {_gigabytes(size)}"
+        if self.store is None:
+            free, where = _total_memory(), "in memory"
+        else:
+            free, where = shutil.disk_usage(self.store).free, f"in {self.store}"
+        rank_zero_info(f"{what} {where}; {_gigabytes(free)} {'are free' if self.store else 'is its size'}")
+        if size > free:
+            raise OSError(
+                f"{what}, but there are {_gigabytes(free)} {where}: lower num_activations, give fewer layers, or "
+                + ("a store on disk" if self.store is None else "another folder as store, or store_dtype float16")
+            )
+
+
+def _total_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB"

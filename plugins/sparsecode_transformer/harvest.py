@@ -1,0 +1,154 @@
+"""One forward pass over a text, whose activations at several layers go to a writer."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparsecode_pl.data import Progress
+from sparsecode_transformer.batches import Batch, chunks, length_batches
+from sparsecode_transformer.listen import Listener
+from sparsecode_transformer.tokens import Sequences
+
+COLUMNS = ("token_id", "position", "document", "document_position")
+#: Tokens that the usual norm of a layer is taken from.
+_CALIBRATION = 4096
+
+
+class Writer(Protocol):
+    """Where activations go: `StoreWriter` or `MemoryWriter`."""
+
+    @property
+    def num_shards(self) -> int:
+        """Finished shards."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of each layer in finished shards."""
+
+    def append(self, rows: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> None:
+        """Write rows of every layer, with their columns."""
+
+    def end_shard(self) -> None:
+        """Make what was appended durable."""
+
+    def finish(self, **facts: object) -> None:
+        """Nothing more comes."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What is heard of token sequences.
+
+    Attributes:
+        listener: hooks on a model.
+        sequences: the text.
+        batch_tokens: most tokens in a batch, padding included.
+        pad_id: the token to pad with.
+        max_norm_ratio: leave tokens out whose norm at any of the layers exceeds so many times the layer's median.
+    """
+
+    listener: Listener
+    sequences: Sequences
+    batch_tokens: int
+    pad_id: int
+    max_norm_ratio: float | None = None
+
+    def rows(
+        self, which: NDArray[np.int64], limits: Mapping[str, float] | None
+    ) -> Iterator[tuple[Batch, dict[str, Tensor], dict[str, Tensor]]]:
+        """Hear some sequences.
+
+        Args:
+            which: their numbers, (n,).
+            limits: norm beyond which a token is left out, by layer.
+
+        Yields:
+            Each batch, with rows (k, width) by layer and columns (k,) by name of the activations that count.
+        """
+        for batch in length_batches(self.sequences, which, self.batch_tokens, self.pad_id):
+            heard = self.listener(batch.input_ids, batch.attention_mask)
+            rows = {name: states.flatten(0, 1)[batch.kept] for name, states in heard.items()}
+            columns = batch.columns
+            if limits is not None:
+                usual = torch.ones(len(batch.kept), dtype=torch.bool)
+                for name, limit in limits.items():
+                    usual &= (rows[name].float().norm(dim=1) <= limit).cpu()
+                if not usual.all():
+                    rows = {name: one[usual.to(one.device)] for name, one in rows.items()}
+                    columns = {name: column[usual] for name, column in columns.items()}
+            yield batch, rows, columns
+
+    def limits(self) -> dict[str, float] | None:
+        """The norms beyond which tokens are left out, from sequences spread over the text; None if none are."""
+        if self.max_norm_ratio is None:
+            return None
+        share = max(1, int(self.sequences.kept().sum()) // _CALIBRATION)
+        which = np.arange(0, len(self.sequences), share)
+        norms: dict[str, list[Tensor]] = {}
+        for _, rows, _ in self.rows(which, None):
+            for name, one in rows.items():
+                norms.setdefault(name, []).append(one.float().norm(dim=1).cpu())
+        return {name: self.max_norm_ratio * float(torch.cat(each).median()) for name, each in norms.items()}
+
+
+def harvest(hearing: Hearing, writer: Writer, num_sequences: int, num_activations: int | None, shard_rows: int) -> None:
+    """Write the activations of the first sequences, going on where the writer is.
+
+    Args:
+        hearing: what is heard, and how.
+        writer: where it goes to.
+        num_sequences: so many at most.
+        num_activations: stop after so many; None takes all.
+        shard_rows: activations in a shard, about.
+
+    Raises:
+        ValueError: an activation is NaN or infinite, or there are fewer of them than asked for.
+    """
+    limits = hearing.limits()
+    kept = hearing.sequences.kept()[:num_sequences]
+    shards = chunks(kept, shard_rows)
+    first = shards[writer.num_shards - 1][1] if writer.num_shards else 0
+    heard, done = int(kept[:first].sum()), writer.num_rows
+    if first:
+        rank_zero_info(f"{done:,} activations of each layer are there already: going on after them")
+    lengths = np.diff(hearing.sequences.starts)[:num_sequences]
+    with Progress("activations", int(lengths[first:].sum()), unit="tokens") as progress:
+        for shard in shards[writer.num_shards :]:
+            for batch, rows, columns in hearing.rows(np.arange(*shard), limits):
+                left = len(batch.kept) if num_activations is None else num_activations - done
+                writer.append(
+                    {name: one[:left] for name, one in rows.items()},
+                    {name: column[:left] for name, column in columns.items()},
+                )
+                done += min(left, len(columns["token_id"]))
+                heard += len(batch.kept)
+                progress.advance(int(batch.attention_mask.sum()))
+                if done == num_activations:
+                    break
+            writer.end_shard()
+            if done == num_activations:
+                break
+    if num_activations is not None and done < num_activations:
+        raise ValueError(too_few(num_activations, done))
+    facts: dict[str, object] = {}
+    if limits is not None:
+        facts = {"dropped_for_norm": heard - done, "norm_limits": limits}
+        rank_zero_info(
+            f"max_norm_ratio is {hearing.max_norm_ratio:g}: {heard - done:,} of {heard:,} tokens are left out "
+            f"({(heard - done) / heard:.2%})"
+        )
+    writer.finish(**facts)
+
+
+def too_few(wanted: int, found: int) -> str:
+    """The message for a text that is too short."""
+    return (
+        f"num_activations is {wanted:,}, but the text gives {found:,} activations that count: give at most so many "
+        "(null takes all there are), a longer text, or a larger max_documents"
+    )

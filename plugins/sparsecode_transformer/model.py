@@ -1,0 +1,128 @@
+"""A transformer with its trained weights, or with random ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sparsecode_transformer.errors import config_errors, first_line, weight_errors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NAMED = 3
+
+
+def load_model(
+    model: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    random_weights: int | None = None,
+) -> "PreTrainedModel":
+    """Load a transformer without its head, in eval mode and with gradients off; the encoder if it has a decoder too.
+
+    Args:
+        model: what `locate_model` returns: a folder, or a name on the hub.
+        revision: branch, tag or commit on the hub.
+        dtype: of the weights and of the computation: "float32", "bfloat16" or "float16".
+        device: a PyTorch device such as "cpu" or "cuda:1"; "auto" is the GPU if there is one, else the CPU.
+        trust_remote_code: run code of the model's repository if the model comes with its own.
+        random_weights: None takes the trained weights. A seed draws them anew by the model's own initialiser, from the
+            configuration alone; the same seed gives the same weights, whatever the device and the global generators.
+
+    Raises:
+        OSError: the configuration or the weights cannot be reached or read.
+        ValueError: an argument is none of the above, transformers lacks the architecture, or the files lack some of
+            the weights or have them in another shape. A pooler's may be absent: no hidden state depends on them.
+
+    Example:
+        >>> load_model("sentence-transformers/all-MiniLM-L6-v2", dtype="float64")
+        Traceback (most recent call last):
+        ...
+        ValueError: dtype is 'float64': give one of float32, bfloat16, float16
+    """
+    from transformers import AutoConfig, AutoModel
+
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(_DTYPES)}")
+    place = _device(device)
+    with _quiet():
+        cure = "" if trust_remote_code else ", or set trust_remote_code to true if you trust the authors of that code"
+        with config_errors(model, revision, cure):
+            config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+            if random_weights is not None:
+                with torch.random.fork_rng(devices=[]):
+                    torch.default_generator.manual_seed(random_weights)  # torch.manual_seed would reseed the GPUs too
+                    whole = AutoModel.from_config(config, dtype=_DTYPES[dtype], trust_remote_code=trust_remote_code)
+        if random_weights is None:
+            with weight_errors(model):
+                whole, loaded = AutoModel.from_pretrained(
+                    model,
+                    config=config,
+                    revision=revision,
+                    dtype=_DTYPES[dtype],
+                    trust_remote_code=trust_remote_code,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                )
+    body = whole.get_encoder() if whole.config.is_encoder_decoder else whole
+    if random_weights is None:
+        _check_weights(model, whole, body, loaded)
+    return body.eval().requires_grad_(False).to(place)
+
+
+def _device(device: str) -> torch.device:
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises the latter where it is built without CUDA
+        raise ValueError(
+            f"device is {device!r}, which PyTorch cannot use here: give auto, cpu or the name of a device it has. "
+            f"{first_line(error)}"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report on the weights, which are checked here, and its bar; downloads keep theirs."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if bars:
+        logging.disable_progress_bar()
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_weights(model: str, whole: "PreTrainedModel", body: "PreTrainedModel", loaded: dict[str, Any]) -> None:
+    """Refuse weights of `body` that transformers has drawn at random, because the files do not hold them."""
+    misshapen = {
+        name: f"{name} of shape {tuple(wanted)} (but of {tuple(found)})"
+        for name, found, wanted in loaded["mismatched_keys"]
+    }
+    used = {id(weight) for weight in body.parameters()}
+    absent = [
+        misshapen.get(name, name)
+        for name, weight in whole.named_parameters(remove_duplicate=False)
+        if id(weight) in used
+        and (name in loaded["missing_keys"] or name in misshapen)
+        and "pooler" not in name.split(".")
+    ]
+    if absent:
+        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        raise ValueError(
+            f"model_name_or_path is {model!r}, and its files do not hold {', '.join(absent[:_NAMED])}{more}: give a "
+            "folder or a revision with the weights of the whole model, or random_weights if it is to be untrained"
+        )

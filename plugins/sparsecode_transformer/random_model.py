@@ -1,0 +1,52 @@
+"""The same architecture with random weights."""
+
+import json
+from typing import Any
+
+from sparsecode_pl.data import ActivationDataModule, Control
+from sparsecode_transformer.hooked_transformer import HookedTransformer
+
+
+class RandomModel(Control):
+    """The same layers of the same model on the same text, its weights drawn anew by its own initialiser.
+
+    What sparsity it has comes from the architecture and the text, not from what the model has learnt. One forward pass
+    serves all layers that are measured.
+
+    Args:
+        store: folder of an activation store for it; None keeps its activations in memory.
+        seed: of the weights.
+        kwargs: of no use: batches, rounds and split are those of the measured data.
+
+    Raises:
+        ValueError: the measured data is not a layer that `HookedTransformer` heard.
+    """
+
+    def __init__(self, store: str | None = None, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(seed=seed, **kwargs)
+        self.store = store
+        self._models: dict[str, list[ActivationDataModule]] = {}
+
+    def of(self, source: ActivationDataModule) -> ActivationDataModule:
+        """The same layer of the random model."""
+        origin, place = source.origin or {}, source.place
+        if place is None or not str(origin.get("class_path")).endswith(".HookedTransformer"):
+            raise ValueError(
+                f"RandomModel is a control of HookedTransformer, or of a store that it filled, but {source.label} is "
+                "none: leave RandomModel out"
+            )
+        settings = {
+            **origin["init_args"],
+            "num_activations": len(source.rows),
+            "max_norm_ratio": None,  # its norms are of another kind; the tokens are the same but for those
+            "random_weights": self.seed,
+            "store": self.store,
+            "batch_size": source.batch_size,
+            "batches_per_round": source.batches_per_round,
+            "val_split": source.val_split,
+            "seed": source.seed,
+        }
+        key = json.dumps(settings, sort_keys=True)
+        if key not in self._models:
+            self._models[key] = HookedTransformer(**settings).parts()
+        return next(part for part in self._models[key] if part.place is not None and part.place.layer == place.layer)

@@ -1,0 +1,210 @@
+"""Where the text comes from: a data set on the Hugging Face hub, or a local file."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_ROWS = 1000  # read at a time
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Documents of a data set on the Hugging Face hub, or of a local file.
+
+    Args:
+        text: a local `.txt` file (a document a line), `.jsonl` file (an object a line) or `.parquet` file, all in
+            UTF-8; else the name of a data set on the hub, or a folder that `datasets.load_dataset` reads, with
+            `:CONFIG` after it where it has several.
+        split: of the data set; a file has none.
+        column: that holds the text, one document a row; a `.txt` file has the column "text" alone.
+        streaming: read a data set of the hub while it is used, without downloading the whole. Files are always read so.
+        max_documents: read so many at most; None reads all.
+        revision: branch, tag or commit on the hub; a file has none.
+
+    Raises:
+        FileNotFoundError: `text` can only be a path, and there is nothing.
+        ValueError: the file is of another kind, or an argument does not fit it, or `max_documents` is below 1.
+
+    Example:
+        >>> TextSource("wikitext:wikitext-2-raw-v1", split="test", max_documents=100).split  # nothing is read yet
+        'test'
+    """
+
+    text: str
+    split: str = "train"
+    column: str = "text"
+    streaming: bool = False
+    max_documents: int | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_documents is not None and self.max_documents < 1:
+            raise ValueError(f"max_documents is {self.max_documents}: give at least 1, or leave it out to read all")
+        if self._file() is not None:
+            for argument, default in (("split", "train"), ("revision", None)):
+                value = getattr(self, argument)
+                if value != default:
+                    raise ValueError(f"{argument} is {value!r}, but {self.text!r} is a file and has none: leave it out")
+
+    def documents(self) -> Iterator[str]:
+        """The documents in their order; what is empty, white space alone or missing (null) is left out.
+
+        Raises:
+            OSError: the data set is not on the hub, or cannot be reached.
+            ValueError: there is no such split or column, or no document; a row is not text, or a file not of its kind.
+        """
+        count = 0
+        try:
+            for row, entry in enumerate(self._entries(), start=1):
+                if entry is None or not self._checked(entry, row).strip():
+                    continue
+                yield entry
+                count += 1
+                if count == self.max_documents:
+                    return
+        except UnicodeDecodeError as error:
+            raise ValueError(f"text is {self.text!r}, and that file is not UTF-8: convert it. {error}") from error
+        if count == 0:
+            raise ValueError(f"text is {self.text!r}, and column {self.column!r} holds no document that is not empty")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this text from another, of plain types: a file's checksum, a data set's commit; no local path.
+
+        The revision of a data set is the one named here where the commit cannot be found out.
+        """
+        read = {"column": self.column, "max_documents": self.max_documents}
+        path = self._file()
+        if path is None:
+            name, config = self._dataset()
+            name = Path(name).name if Path(name).is_dir() else name
+            return {"dataset": name, "config": config, "split": self.split, "revision": self._commit(), **read}
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest, **read}
+
+    def _file(self) -> Path | None:
+        """The local file; None if it is a data set."""
+        path = Path(self.text).expanduser()
+        is_file = path.is_file()
+        if is_file and path.suffix.lower() not in _READERS:
+            raise ValueError(f"text is {self.text!r}, and no such file is read: give one that ends in {_ENDINGS}")
+        if is_file:
+            return path
+        folder = self._dataset()[0]
+        path_like = self.text.startswith(("/", "./", "../", "~")) or self.text.count("/") > 1
+        if path.suffix.lower() in _READERS or (path_like and not Path(folder).is_dir()):
+            raise FileNotFoundError(
+                f"text is {self.text!r}, and there is no such file: give one that ends in {_ENDINGS}, or the name of a "
+                "data set on the Hugging Face hub"
+            )
+        return None
+
+    def _dataset(self) -> tuple[str, str | None]:
+        """Name, or folder, and configuration of the data set."""
+        name, _, config = self.text.partition(":")
+        return str(Path(name).expanduser()), config or None
+
+    def _entries(self) -> Iterable[Any]:
+        """What the column holds, row by row."""
+        path = self._file()
+        return self._dataset_column() if path is None else _READERS[path.suffix.lower()](path, self.column)
+
+    def _checked(self, entry: Any, row: int) -> str:
+        if not isinstance(entry, str):
+            raise ValueError(
+                f"column is {self.column!r}, and row {row} of {self.text!r} holds {type(entry).__name__}, not text: "
+                "give a column of strings"
+            )
+        try:
+            entry.encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can write and no tokenizer takes
+            raise ValueError(f"text is {self.text!r}, and row {row} is not valid Unicode: mend it. {error}") from error
+        return entry
+
+    def _dataset_column(self) -> Iterator[Any]:
+        import datasets
+
+        name, config = self._dataset()
+        try:
+            rows = datasets.load_dataset(
+                name, config, split=self.split, streaming=self.streaming, revision=self.revision
+            )
+        except OSError as error:
+            raise OSError(
+                f"text is {self.text!r} (revision {self.revision or 'main'}), and it cannot be read: it is no "
+                f"local file that ends in {_ENDINGS}, and the Hugging Face hub has no such data set or cannot be "
+                "reached: check the spelling, the connection and HF_HUB_OFFLINE, and log in with `hf auth login` if "
+                f"the data set is not public. {error}"
+            ) from error
+        except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:  # no such split, configuration
+            raise ValueError(
+                f"text is {self.text!r} and split is {self.split!r}, and `datasets` does not load that: {error}"
+            ) from error
+        _check_column(repr(self.text), self.column, rows.column_names or list(next(iter(rows), {self.column: None})))
+        for batch in rows.select_columns([self.column]).iter(batch_size=_ROWS):
+            yield from batch[self.column]
+
+    def _commit(self) -> str | None:
+        """The data set's commit on the hub (a hash of the files' names and dates for a folder)."""
+        import datasets
+
+        name, config = self._dataset()
+        try:
+            return str(datasets.load_dataset_builder(name, config, revision=self.revision).hash)
+        except Exception:  # the text may be readable all the same
+            return self.revision
+
+
+def _check_column(rows: str, column: str, columns: list[str]) -> None:
+    if column not in columns:
+        raise ValueError(f"column is {column!r}, but {rows} has {', '.join(map(repr, columns))}: give one of these")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line in file:
+            yield line.rstrip("\n")
+
+
+def _read_txt(path: Path, column: str) -> Iterator[str]:
+    _check_column(repr(str(path)), column, ["text"])
+    yield from _lines(path)
+
+
+def _read_jsonl(path: Path, column: str) -> Iterator[Any]:
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            yield None
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"text is {str(path)!r}, and its line {number} is no JSON object: give one a line")
+        _check_column(f"line {number} of {str(path)!r}", column, list(row))
+        yield row[column]
+
+
+def _read_parquet(path: Path, column: str) -> Iterator[Any]:
+    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+
+    try:
+        file = parquet.ParquetFile(path)
+    except ArrowInvalid as error:
+        raise ValueError(f"text is {str(path)!r}, and that is no Parquet file: {error}") from error
+    with file:
+        _check_column(repr(str(path)), column, file.schema_arrow.names)
+        for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
+            yield from batch.column(0).to_pylist()
+
+
+_READERS: dict[str, Callable[[Path, str], Iterator[Any]]] = {
+    ".txt": _read_txt,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+_ENDINGS = ", ".join(_READERS)

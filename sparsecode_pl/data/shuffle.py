@@ -1,0 +1,51 @@
+"""Random batches of a stream that arrives in order."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+def shuffled_batches(
+    blocks: Iterator[Tensor], batch_size: int, buffer_size: int, refill_share: float, random: torch.Generator
+) -> Iterator[Tensor]:
+    """Mix neighbouring rows of a stream through a buffer.
+
+    The buffer is filled, rows leave it at random until `refill_share` of it has left, and it is filled again; each row
+    of the stream leaves once. What is left when the stream ends leaves too, but for less than a batch.
+
+    Args:
+        blocks: the stream, (k, d_model) each, any k.
+        batch_size: rows a batch.
+        buffer_size: rows in the full buffer, at least `batch_size`.
+        refill_share: share of the buffer that is given out between two fillings, in (0, 1]; small mixes better, large
+            costs less.
+        random: what the order is drawn with.
+
+    Yields:
+        (batch_size, d_model).
+
+    Example:
+        >>> blocks = (torch.full((3, 1), float(number)) for number in range(4))
+        >>> batches = shuffled_batches(blocks, 4, 8, 0.5, torch.Generator().manual_seed(0))
+        >>> torch.cat(list(batches)).flatten().long().bincount()
+        tensor([3, 3, 3, 3])
+    """
+    held: list[Tensor] = []
+    ended = False
+    while not ended:
+        while sum(map(len, held)) < buffer_size and not ended:
+            block = next(blocks, None)
+            if block is None:
+                ended = True
+            else:
+                held.append(block)
+        if not held:
+            return
+        rows = torch.cat(held)
+        buffer, later = (rows, rows[:0]) if ended else (rows[:buffer_size], rows[buffer_size:])
+        buffer = buffer[torch.randperm(len(buffer), generator=random)]
+        leaving = len(buffer) if ended else max(batch_size, int(refill_share * len(buffer)))
+        leaving -= leaving % batch_size
+        yield from buffer[:leaving].split(batch_size)
+        held = [buffer[leaving:], later]

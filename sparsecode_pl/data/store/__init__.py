@@ -1,0 +1,22 @@
+"""Activations on disk: written once, read memory-mapped, open to other programs.
+
+A store is a folder:
+
+- `manifest.json`: what it holds, the sizes and checksums of its files, and whether it is complete;
+- `layers/NAME/00000.safetensors`, ...: a tensor "activations", (rows, width), for each layer and shard;
+- `columns/00000.safetensors`, ...: for each shard, one int32 tensor (rows,) for each column, such as a token's number.
+
+All layers and columns have the same rows in the same order, cut into the same shards. `write_store` writes one from
+any arrays, `StoreWriter` block by block; `Store` reads one, and `ActivationStore` is the data module over it.
+
+Why safetensors and not Arrow: random batches come several times faster (`benchmarks/bench_store.py`), bfloat16 is
+stored as it is, and every language has a reader.
+"""
+
+from sparsecode_pl.data.store.activation_store import ActivationStore
+from sparsecode_pl.data.store.arrays import write_store
+from sparsecode_pl.data.store.memory import MemoryWriter
+from sparsecode_pl.data.store.reader import Store, StoredRows
+from sparsecode_pl.data.store.writer import StoreWriter
+
+__all__ = ["ActivationStore", "MemoryWriter", "Store", "StoreWriter", "StoredRows", "write_store"]

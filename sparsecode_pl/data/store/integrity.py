@@ -1,0 +1,62 @@
+"""Do the files of a store fit its manifest?"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from sparsecode_pl.data.store.files import checksum
+from sparsecode_pl.data.store.manifest import Manifest
+from sparsecode_pl.data.store.shard_file import SAFETENSORS
+
+_CURE = "restore it, or delete the store and write it again"
+
+
+def check_files(folder: Path, manifest: Manifest, verify: bool = False) -> None:
+    """Compare each file of a store with what its manifest says.
+
+    Args:
+        folder: of the store.
+        manifest: of the store.
+        verify: read every file through and compare its checksum as well.
+
+    Raises:
+        ValueError: a file is missing, of another size, of other contents, or not listed.
+    """
+    for number, shard in enumerate(manifest.shards):
+        expected = manifest.tensors(number, shard.rows)
+        if expected.keys() != shard.files.keys():
+            odd = sorted(expected.keys() ^ shard.files.keys())[0]
+            raise ValueError(f"{folder}: the manifest's shard {number} and its layers and columns differ in {odd}")
+        for name, tensors in expected.items():
+            _check_file(folder / name, shard.files[name]["bytes"], tensors)
+    if verify:
+        files = [(folder / name, file) for shard in manifest.shards for name, file in shard.files.items()]
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(_check_sum, *zip(*files, strict=True)) if files else ():
+                pass
+
+
+def _check_file(path: Path, size: int, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, and the manifest lists it: {_CURE}")
+    if path.stat().st_size != size:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, and the manifest says {size}: {_CURE}")
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file ({error}): {_CURE}") from error
+    wanted = {name: (SAFETENSORS[dtype], shape) for name, (dtype, shape) in tensors.items()}
+    if found != wanted:
+        raise ValueError(f"{path} holds {found}, and the manifest says {wanted}: {_CURE}")
+
+
+def _check_sum(path: Path, file: dict[str, Any]) -> None:
+    found = checksum(path)
+    if found != file["checksum"]:
+        raise ValueError(
+            f"{path} has changed: its checksum is {found}, and the manifest says {file['checksum']}: {_CURE}"
+        )

@@ -1,0 +1,158 @@
+"""Reading a store, memory-mapped."""
+
+from difflib import SequenceMatcher
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sparsecode_pl.data.store.integrity import check_files
+from sparsecode_pl.data.store.manifest import DTYPES, MANIFEST, Manifest, column_file, layer_file
+
+
+class StoredRows:
+    """The rows of one layer, which look like a float32 matrix (n, width) and stay on the disk.
+
+    Files are mapped when rows are first asked for, anew in each process; pickles hold no more than their paths.
+
+    Args:
+        paths: the shards.
+        sizes: rows of each.
+        width: of the rows.
+
+    Attributes:
+        shape: (n, width).
+    """
+
+    def __init__(self, paths: list[Path], sizes: list[int], width: int) -> None:
+        self.shape = (sum(sizes), width)
+        self._paths = paths
+        self._starts = torch.tensor([0, *accumulate(sizes)])
+
+    @cached_property
+    def _shards(self) -> list[Tensor]:
+        """Tensors whose memory is that of the files."""
+        shards = []
+        for path in self._paths:
+            with safe_open(path, "pt") as file:
+                shards.append(file.get_tensor("activations"))
+        return shards
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is mapped."""
+        return {name: value for name, value in self.__dict__.items() if name != "_shards"}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Tensor | slice, /) -> Tensor:
+        """Some rows, a float32 copy (k, width).
+
+        Args:
+            index: which rows, (k,) int64, or a slice.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not isinstance(index, slice):
+            return self._gather(index)
+        start, stop, step = index.indices(len(self))
+        if step != 1:
+            return self._gather(torch.tensor(range(start, stop, step), dtype=torch.int64))
+        firsts = self._starts.tolist()
+        return self._joined(
+            [
+                shard[max(start - first, 0) : max(stop - first, 0)]
+                for shard, first, end in zip(self._shards, firsts, firsts[1:], strict=False)
+                if start < end and first < stop
+            ]
+        )
+
+    def _gather(self, index: Tensor) -> Tensor:
+        index = torch.where(index < 0, index + len(self), index)
+        if len(index) and not (int(index.min()) >= 0 and int(index.max()) < len(self)):
+            raise IndexError(f"index has rows outside of 0 to {len(self) - 1}: give rows that are there")
+        if len(self._shards) == 1:
+            return self._shards[0].index_select(0, index).to(torch.float32)
+        # One call for each shard, then back to the order asked for.
+        ordered, order = index.sort()
+        local = ordered - self._starts[torch.bucketize(ordered, self._starts, right=True) - 1]
+        sizes = torch.searchsorted(ordered, self._starts).diff().tolist()
+        shards = zip(self._shards, local.split(sizes), strict=True)
+        rows = self._joined([shard.index_select(0, part) for shard, part in shards if len(part)])
+        inverse = torch.empty_like(order)
+        inverse[order] = torch.arange(len(order))
+        return rows.index_select(0, inverse)
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts).to(torch.float32) if parts else torch.empty(0, self.shape[1])
+
+
+class Store:
+    """A folder of activations that `StoreWriter` or `write_store` wrote.
+
+    Args:
+        path: the folder.
+        partial: read what is there of an unfinished store too.
+        verify: read all files through and compare their checksums; sizes and headers are compared anyway.
+
+    Raises:
+        FileNotFoundError: the folder is no store.
+        ValueError: it is unfinished, of a newer format, or a file is missing or not what the manifest says.
+
+    Attributes:
+        path: the folder.
+        source: how the activations were made.
+        facts: what was known at the end, such as how many rows were dropped.
+        layers: names and widths.
+        num_rows: rows of each layer.
+        complete: whether these are all.
+        dtype: that they are stored in.
+    """
+
+    def __init__(self, path: str | Path, *, partial: bool = False, verify: bool = False) -> None:
+        self.path = Path(path)
+        self._manifest = Manifest.read(self.path)
+        if not (self._manifest.complete or partial):
+            raise ValueError(
+                f"the store at {self.path} is unfinished, with {self._manifest.num_rows} rows so far: run what wrote "
+                "it again, which goes on from there, or read what is there with partial=True"
+            )
+        check_files(self.path, self._manifest, verify)
+        self.source: dict[str, Any] = self._manifest.source
+        self.facts: dict[str, Any] = self._manifest.facts
+        self.layers: dict[str, int] = self._manifest.layers
+        self.num_rows: int = self._manifest.num_rows
+        self.complete: bool = self._manifest.complete
+        self.dtype: torch.dtype = DTYPES[self._manifest.dtype]
+
+    @staticmethod
+    def exists(path: str | Path) -> bool:
+        """Whether a folder holds a store, complete or not."""
+        return (Path(path) / MANIFEST).is_file()
+
+    def rows(self, layer: str) -> StoredRows:
+        """The rows of a layer, memory-mapped.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        if layer not in self.layers:
+            near = sorted(self.layers, key=lambda name: -SequenceMatcher(None, name, layer).ratio())
+            raise ValueError(
+                f"layer is {layer!r}, which the store at {self.path} has not: give one of {', '.join(near)}"
+            )
+        paths = [self.path / layer_file(layer, number) for number in range(len(self._manifest.shards))]
+        return StoredRows(paths, [shard.rows for shard in self._manifest.shards], self.layers[layer])
+
+    def columns(self) -> dict[str, Tensor]:
+        """The columns, (n,) int32 each, read whole."""
+        if not (self._manifest.columns and self._manifest.shards):
+            return {name: torch.empty(0, dtype=torch.int32) for name in self._manifest.columns}
+        parts = [load_file(self.path / column_file(number)) for number in range(len(self._manifest.shards))]
+        return {name: torch.cat([part[name] for part in parts]) for name in self._manifest.columns}

@@ -1,0 +1,93 @@
+"""The fits of a measurement, one after another or in parallel processes."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing import current_process
+from pathlib import Path
+from typing import Any
+
+import torch
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from lightning.pytorch.utilities import rank_zero_info
+
+from sparsecode_pl.data.progress import Progress
+from sparsecode_pl.measurement.fit import Record, TrainerFactory, measure_subject
+from sparsecode_pl.measurement.subjects import Subject
+from sparsecode_pl.quiet import quiet_lightning
+
+
+def default_jobs(accelerator: Any = "auto", devices: Any = "auto", num_nodes: int = 1) -> int:
+    """How many data sets to fit at a time: one for each GPU, or for every two cores where there is none.
+
+    Args:
+        accelerator: the trainer's; "cpu" leaves GPUs aside.
+        devices: the trainer's; where one fit is spread over several, there is one at a time.
+        num_nodes: the trainer's.
+    """
+    if devices not in ("auto", 1, "1") or num_nodes > 1 or "LOCAL_RANK" in os.environ:
+        return 1
+    gpus = 0 if accelerator == "cpu" else len(_gpus())
+    return gpus or max(1, cpu_count() // 2)
+
+
+def run_jobs(
+    subjects: list[Subject],
+    folders: list[Path],
+    trainer: TrainerFactory,
+    seeds: int,
+    explained_variance: float | None,
+    jobs: int,
+) -> Iterator[tuple[int, Record | Exception]]:
+    """Fit the subjects, `jobs` at a time.
+
+    Yields:
+        Number of the subject and its record, or what went wrong, in the order in which they are done.
+    """
+    tasks = [
+        partial(measure_subject, subject, folder, trainer, seeds, explained_variance)
+        for subject, folder in zip(subjects, folders, strict=True)
+    ]
+    jobs = min(jobs, len(tasks))
+    if jobs == 1:
+        for number, task in enumerate(tasks):
+            rank_zero_info(f"[{number + 1}/{len(tasks)}] {subjects[number].title}")
+            yield _attempt(task, number)
+        return
+    threads = max(1, cpu_count() // jobs)
+    gpus = _gpus()
+    with (
+        parallel_config(backend="loky", inner_max_num_threads=threads),
+        Progress("fitting", len(tasks), unit="data sets") as progress,
+    ):
+        # One task a call, and none handed out ahead, so that none waits behind a long one.
+        work = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
+        for outcome in work(delayed(_in_worker)(task, number, threads, gpus) for number, task in enumerate(tasks)):
+            progress.advance(1)
+            yield outcome
+
+
+def _attempt(task: Callable[[], Record], number: int) -> tuple[int, Record | Exception]:
+    try:
+        return number, task()
+    except Exception as error:  # whatever one data set fails of, the others go on
+        return number, error
+
+
+def _in_worker(
+    task: Callable[[], Record], number: int, threads: int, gpus: list[str]
+) -> tuple[int, Record | Exception]:
+    torch.set_num_threads(threads)
+    if gpus and not torch.cuda.is_initialized():  # each worker keeps to one
+        worker = int(current_process().name.rpartition("-")[2])
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quiet_lightning()
+    return _attempt(task, number)
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
