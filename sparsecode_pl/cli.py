@@ -117,8 +117,18 @@ class SparseCodingCLI(LightningCLI):
         try:
             self._check_config()
             super().instantiate_classes()
+            if self.subcommand != "measure":
+                self._check_one_layer()
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
+
+    def _check_one_layer(self) -> None:
+        layers = self.datamodule.parts()
+        if len(layers) > 1:
+            raise ValueError(
+                f"data are {len(layers)} layers ({', '.join(layer.label for layer in layers)}), and {self.subcommand} "
+                "is for one: give one of them, or use `sparsecode measure`"
+            )
 
     def _check_config(self) -> None:
         """Find what would fail late before any data is loaded."""

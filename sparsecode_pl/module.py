@@ -153,7 +153,7 @@ class SparseCodingModule(LightningModule):
         made = {"coder": self.coder, "optimizer": self.make_optimizer, "lr_scheduler": self.make_scheduler}
         settings = {name: value for name, value in self.hparams.items() if name[0] != "_"}  # "_": the command's own
         twin = type(self)(**{**settings, **made, **changed})
-        twin.save_hyperparameters({**self.hparams, **changed})
+        twin.save_hyperparameters({**self.hparams, **twin.hparams})
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
@@ -274,7 +274,8 @@ class SparseCodingModule(LightningModule):
         """Take `dictionary_steps` steps with the codes of the batch fixed, making the atoms unit after each."""
         for _ in range(self.dictionary_steps):
             optimizer.step(closure=optimizer_closure)
-            self.dictionary.normalise()
+            if self.learn:
+                self.dictionary.normalise()
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Log the norm of the gradient."""
@@ -331,8 +332,9 @@ class SparseCodingModule(LightningModule):
         self.log_dict(scores, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(x))
         if dataloader_idx == 0:
             self.activity.update(codes=codes)
-            self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam))
-            self.log("train/mean_max", self.mean_max, on_step=False, on_epoch=True, add_dataloader_idx=False)
+            if lam == train_lam or self.trainer.state.fn == "fit":  # only training asks for it at its own penalty
+                self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam))
+                self.log("train/mean_max", self.mean_max, on_step=False, on_epoch=True, add_dataloader_idx=False)
         return {"codes": codes, "lam": torch.tensor(lam)}
 
     def on_validation_epoch_end(self) -> None:

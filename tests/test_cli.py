@@ -147,7 +147,7 @@ def test_measure_holds_data_against_controls_by_their_short_names(here, capsys):
     assert settings["data"]["init_args"]["active"] == 1.5
     assert [control["class_path"].split(".")[-1] for control in settings["controls"]] == ["MatchedGaussian", "Gaussian"]
     assert settings["model"]["expansion"] == 2
-    assert len(list(here.rglob("events.out.tfevents*"))) == 3  # a run of its own for each, and none besides
+    assert len(list(here.rglob("events.out.tfevents*"))) == 4  # a run of its own for each, and one for the picture
     assert not (here / "lightning_logs").exists()
 
 
@@ -164,6 +164,33 @@ def test_measure_takes_seeds(here):
     main([*MEASURE, "--seeds=2", "--model.lam=0.1", "--data.batches_per_round=1", "--output=out"])
     (record,) = json.loads((here / "out" / "version_0" / "results.json").read_text())["results"]
     assert record["spread"]["S1"] > 0
+
+
+def test_measure_takes_further_data_a_share_and_jobs(here, capsys):
+    also = ["--also+=Gaussian", "--also.d_model=16", "--also.num_samples=400", "--also.batches_per_round=3"]
+    options = ["--controls+=RandomDictionary", "--explained_variance=0.9", "--jobs=2", "--output=out"]
+    main([*MEASURE, *also, *options, "--model.expansion=4"])
+    whole = json.loads((here / "out" / "version_0" / "results.json").read_text())
+    records = whole["results"]
+    names = ["SparseLinear a=1.5", "RandomDictionary", "Gaussian", "RandomDictionary"]
+    assert [record["data"] for record in records] == names
+    assert [record.get("control_of") for record in records] == [None, names[0], None, names[2]]
+    assert [record["num_samples"] for record in records] == [450, 450, 360, 360]
+    for record in records:
+        assert 0.9 <= record["explained_variance"] < 0.902
+    assert len(list((here / "out").rglob("dictionary.safetensors"))) == 4
+    settings = whole["settings"]
+    assert (settings["explained_variance"], settings["jobs"]) == (0.9, 2)
+    assert settings["also"][0]["init_args"]["num_samples"] == 400
+    assert "How sparse are SparseLinear a=1.5, Gaussian?" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_learning_the_atoms_are_the_first_ones(here):
+    main([*FIT, "--model.learn=false", "--model.init=random", "--model.seed=3"])
+    saved = Dictionary.load(here / "lightning_logs" / "version_0" / "dictionary")
+    assert torch.equal(saved.atoms, SparseCodingModule(16, seed=3).dictionary.atoms)
+    (path,) = here.rglob("*.ckpt")
+    assert SparseCodingModule.load_from_checkpoint(path).learn is False
 
 
 def test_in_measure_one_fit_leaves_no_trace_in_the_callbacks_of_the_next(here):
@@ -442,9 +469,11 @@ class Broken(ActivationDataModule):
     ("options", "parts"),
     [
         (["--seeds=0"], ["seeds is 0: give at least 1"]),
+        (["--jobs=0"], ["jobs is 0: give at least 1"]),
+        (["--explained_variance=98"], ["explained_variance is 98.0: give a share in (0, 1), such as 0.98"]),
         (["--controls+=Gaussian", "--controls.d_model=8"], ["d_model is 8, but SparseLinear a=1.5 has width 16"]),
     ],
-    ids=["seeds", "width"],
+    ids=["seeds", "jobs", "share", "width"],
 )
 def test_a_bad_measurement_is_refused(refused, options, parts):
     message = refused(*MEASURE, *options)

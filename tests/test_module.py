@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from sparsecode_pl.callbacks import AdaptivePenalty
 from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy_encode
 from sparsecode_pl.data import TensorActivations
+from sparsecode_pl.data.seeding import generator
 from sparsecode_pl.metrics.functional import atom_recovery
 from sparsecode_pl.module import SparseCodingModule
 
@@ -527,6 +528,77 @@ def test_the_hyper_parameters_of_a_fresh_twin_tell_its_seed():
     module = SparseCodingModule(16, expansion=2, seed=3)
     assert module.fresh(seed=7).hparams["seed"] == 7
     assert module.hparams["seed"] == 3
+
+
+def test_a_fresh_twin_of_another_width_keeps_what_was_not_changed(data, tmp_path):
+    def optimizer(parameters):
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    def scheduler(optimizer):
+        return torch.optim.lr_scheduler.ConstantLR(optimizer)
+
+    coder = GreedyCoder(max_atoms=3)
+    module = SparseCodingModule(8, coder=coder, optimizer=optimizer, lr_scheduler=scheduler, lam=LAM, eval_lam=0.2)
+    twin = module.fresh(d_model=16, expansion=2)
+    assert twin.dictionary.shape == (32, 16)
+    assert twin.coder is coder
+    assert (twin.make_optimizer, twin.make_scheduler) == (optimizer, scheduler)
+    assert (twin.fixed_lam, twin.eval_lam) == (LAM, 0.2)
+    assert dict(twin.hparams) == {**module.hparams, "d_model": 16, "expansion": 2}
+    fit(twin, data).save_checkpoint(tmp_path / "a.ckpt")
+    loaded = SparseCodingModule.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert loaded.dictionary.shape == (32, 16)
+    assert torch.equal(loaded(data.rows).to_dense(), twin(data.rows).to_dense())
+
+
+def test_the_hyper_parameters_of_a_fresh_twin_stay_plain_whatever_is_changed(data, tmp_path):
+    twin = SparseCodingModule(16, lam=LAM).fresh(
+        coder=GreedyCoder(max_atoms=1), optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)
+    )
+    fit(twin, data).save_checkpoint(tmp_path / "a.ckpt")
+    torch.load(tmp_path / "a.ckpt", weights_only=True)
+    loaded = SparseCodingModule.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert loaded(data.rows).crow_indices().diff().max() == 1
+
+
+# --- a dictionary that is not learnt ---------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`")
+@pytest.mark.filterwarnings("ignore:.*training_step` returned `None`")
+@pytest.mark.parametrize("init", ["data", "random"])
+def test_without_learning_the_atoms_stay_and_the_penalty_settles(data, tmp_path, init):
+    module = SparseCodingModule(16, expansion=2, init=init, learn=False, dictionary_steps=2)
+    rounds = Rounds()
+    start = SparseCodingModule(16, expansion=2, init=init)
+    if init == "data":
+        random = generator(0)
+        start.dictionary.centre.copy_(data.statistics.mean)
+        start.dictionary.start_from(data.sample(32, random), random)
+    run = fit(module, data, AdaptivePenalty(tolerance=1e-3), rounds, max_epochs=9)
+    assert torch.equal(module.dictionary.atoms, start.dictionary.atoms)
+    assert module.hparams["learn"] is False
+    spans = [lam for _, lam in rounds.spans]
+    assert spans[0] == pytest.approx(0.1 * data.statistics.mean_norm)
+    assert len(spans) < 9
+    assert spans[-1] == pytest.approx(0.1 * float(run.callback_metrics["train/mean_max"]), rel=1e-3)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = SparseCodingModule.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert not loaded.learn
+    assert torch.equal(loaded.dictionary.atoms, module.dictionary.atoms)
+
+
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`")
+@pytest.mark.filterwarnings("ignore:.*training_step` returned `None`")
+def test_a_checkpoint_of_a_dictionary_that_is_not_learnt_can_be_gone_on_from(data, tmp_path):
+    module = SparseCodingModule(16, expansion=2, learn=False, lr_scheduler=lambda _: pytest.fail("nothing is learnt"))
+    fit(module, data, AdaptivePenalty(tolerance=1e-9), max_epochs=1).save_checkpoint(tmp_path / "a.ckpt")
+    again = module.fresh()
+    resumed = trainer(callbacks=[AdaptivePenalty(tolerance=1e-9)], max_epochs=2)
+    resumed.fit(again, data, ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.current_epoch == 2
+    assert torch.equal(again.dictionary.atoms, module.dictionary.atoms)
+    assert float(again.lam) < float(module.lam)
 
 
 @pytest.fixture

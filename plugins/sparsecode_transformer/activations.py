@@ -1,6 +1,5 @@
 """The activations of a transformer on a text, heard in one pass and kept."""
 
-import math
 import os
 import shutil
 import zlib
@@ -40,32 +39,28 @@ class TransformerActivations:
     Args:
         recipe: what they depend on.
         store: folder that they are kept in; in memory if None.
-        shard_rows: activations in a shard of the store, about.
         device: where the model computes.
         stream: read the text beyond `num_activations` too.
 
     Raises:
-        ValueError: `shard_rows` is below 1, or `stream` goes with what it cannot.
+        ValueError: `stream` goes with what it cannot.
     """
 
-    def __init__(self, recipe: Recipe, store: str | None, shard_rows: int, device: str, stream: bool) -> None:
-        if shard_rows < 1:
-            raise ValueError(f"shard_rows is {shard_rows}: give at least 1")
+    def __init__(self, recipe: Recipe, store: str | None, device: str, stream: bool) -> None:
         if stream and recipe.num_activations is None:
             raise ValueError("stream is true and num_activations null: say how many activations are kept for scoring")
         if stream and recipe.streaming and recipe.max_documents is None:
             raise ValueError("stream and streaming are true: give max_documents, for all tokens are kept in memory")
         self.recipe = recipe
         self.store = None if store is None else Path(store).expanduser()
-        self.shard_rows = shard_rows
         self.device = device
         self.stream_follows = stream
         self._memory: MemoryWriter | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings alone: each process loads the model anew, if it needs it."""
-        kept = ("recipe", "store", "shard_rows", "device", "stream_follows")
-        return {name: self.__dict__[name] for name in kept} | {"_memory": None}
+        """The settings and widths alone: each process loads the model anew, if it needs it."""
+        kept = ("recipe", "store", "device", "stream_follows", "widths")
+        return {name: self.__dict__[name] for name in kept if name in self.__dict__} | {"_memory": None}
 
     # --- the model and the text ------------------------------------------------------------------------------------
 
@@ -111,7 +106,9 @@ class TransformerActivations:
         recipe = self.recipe
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if longest is not None and recipe.context_length > longest:
-            raise ValueError(f"context_length is {recipe.context_length}, but the model takes {longest} tokens at most")
+            raise ValueError(
+                f"context_length is {recipe.context_length}, but the model takes {longest} tokens: give at most so many"
+            )
         wanted = recipe.num_activations
         if wanted is not None and recipe.max_norm_ratio is not None:
             wanted = int(wanted * _MARGIN)
@@ -149,7 +146,8 @@ class TransformerActivations:
         wanted = self.recipe.num_activations or 0
         if self.recipe.max_norm_ratio is not None:
             wanted = int(wanted * _MARGIN)
-        return int(np.searchsorted(np.cumsum(self.sequences.kept()), wanted)) + 1
+        enough = int(np.searchsorted(np.cumsum(self.sequences.kept()), wanted)) + 1
+        return min(enough, len(self.sequences))
 
     def _hearing(self, listener: Listener) -> Hearing:
         pad_id = self.tokenizer.pad_token_id or 0
@@ -167,21 +165,25 @@ class TransformerActivations:
         if self._memory is not None or self._complete_store() is not None:
             return
         dtype = getattr(torch, self.recipe.store_dtype)
-        rows = self.recipe.num_activations or int(self.sequences.kept().sum())
+        found = int(self.sequences.kept().sum())  # before a store is begun: a text that is too short leaves none behind
+        rows = self.recipe.num_activations or found
         if self.store is None:
             self._check_room(rows, torch.float32)
             with MemoryWriter(self.widths, COLUMNS) as memory:
                 self._hear(memory)
             self._memory = memory
             return
+        stored = Store(self.store, partial=True).num_rows if Store.exists(self.store) else 0
+        self._check_room(rows - stored, dtype)
         source = {**self.recipe.origin(), "model": short_name(self.recipe.model_name_or_path), **self._resolved()}
         with StoreWriter(self.store, self.widths, COLUMNS, dtype=dtype, source=source) as writer:
-            self._check_room(rows - writer.num_rows, dtype)
             self._hear(writer)
 
     def _hear(self, writer: StoreWriter | MemoryWriter) -> None:
         with Listener(self.model, self.sites) as listener:
-            harvest(self._hearing(listener), writer, self._num_scored, self.recipe.num_activations, self.shard_rows)
+            harvest(
+                self._hearing(listener), writer, self._num_scored, self.recipe.num_activations, self.recipe.shard_rows
+            )
         if not self.stream_follows:
             del self.model  # whoever learns next may need the room
 
@@ -194,8 +196,6 @@ class TransformerActivations:
         if self.store is None or not Store.exists(self.store):
             return None
         store = Store(self.store, partial=True)
-        if not store.complete:
-            return None
         made, asked = store.source.get("init_args", {}), self.recipe.origin()["init_args"]
         for name, value in asked.items():
             if made.get(name) != value:
@@ -203,7 +203,7 @@ class TransformerActivations:
                     f"{name} is {value!r}, but the store at {self.store} was made with {made.get(name)!r}: give the "
                     "same, delete that folder, give another path, or read it as it is with ActivationStore"
                 )
-        return store
+        return store if store.complete else None
 
     def rows(self, layer: str) -> Rows:
         """The activations of a layer, (n, width), heard if they have not been."""
@@ -214,6 +214,20 @@ class TransformerActivations:
         """What each activation is of, (n,) int32 each."""
         self.harvest()
         return Store(self.store).columns() if self._memory is None else self._memory.columns()  # type: ignore[arg-type]
+
+    def num_fresh(self, world_size: int) -> int:
+        """How many sequences the stream has.
+
+        Raises:
+            ValueError: too few for so many processes.
+        """
+        fresh = len(self.sequences) - self._num_scored
+        if fresh < world_size:
+            raise ValueError(
+                f"stream is true, but of {len(self.sequences):,} sequences all but {fresh} hold the num_activations, "
+                f"{self.recipe.num_activations:,}, that are scored: lower it or give more text"
+            )
+        return fresh
 
     def stream(self, layer: str, random: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
         """Activations of a layer on the rest of the text, again and again in other orders, without end.
@@ -230,12 +244,7 @@ class TransformerActivations:
         Raises:
             ValueError: the rest of the text is too short, or an activation is NaN or infinite.
         """
-        fresh = len(self.sequences) - self._num_scored
-        if fresh < world_size:
-            raise ValueError(
-                f"stream is true, but of {len(self.sequences):,} sequences all but {fresh} hold the num_activations, "
-                f"{self.recipe.num_activations:,}, that are scored: lower it or give more text"
-            )
+        fresh = self.num_fresh(world_size)
         listener = Listener(self.model, [site for site in self.sites if site.name == layer])
         hearing = self._hearing(listener)
         with listener:
@@ -245,13 +254,18 @@ class TransformerActivations:
             order = (torch.randperm(fresh, generator=random) + self._num_scored).numpy()[rank::world_size]
             for first, last in chunks(lengths[order], _WINDOW * self.recipe.batch_tokens):
                 with listener:  # not left open between two blocks, where another layer may listen to the same model
-                    blocks = [rows[layer].cpu().float() for _, rows, _ in hearing.rows(order[first:last], limits)]
-                for block in blocks:
-                    if not math.isfinite(block.sum().item()):
+                    heard = [
+                        (rows[layer].cpu().float(), columns["document"])
+                        for _, rows, columns in hearing.rows(order[first:last], limits)
+                    ]
+                for block, document in heard:
+                    bad = ~block.isfinite().all(1)
+                    if bad.any():
                         raise ValueError(
-                            f"layer {layer!r} has values that are NaN or infinite: find out what made them"
+                            f"layer {layer!r} has values that are NaN or infinite (document {document[bad][0]}): find "
+                            "out what made them"
                         )
-                yield from blocks
+                    yield block
 
     def _resolved(self) -> dict[str, Any]:
         """What the settings do not say: which version of the model and the text was met."""
@@ -271,8 +285,9 @@ class TransformerActivations:
         if self.store is None:
             free, where = _total_memory(), "in memory"
         else:
-            free, where = shutil.disk_usage(self.store).free, f"in {self.store}"
-        rank_zero_info(f"{what} {where}; {_gigabytes(free)} {'are free' if self.store else 'is its size'}")
+            there = next(folder for folder in (self.store, *self.store.absolute().parents) if folder.exists())
+            free, where = shutil.disk_usage(there).free, f"in {self.store}"
+        rank_zero_info(f"{what} {where}; there are {_gigabytes(free)}")
         if size > free:
             raise OSError(
                 f"{what}, but there are {_gigabytes(free)} {where}: lower num_activations, give fewer layers, or "

@@ -114,12 +114,16 @@ def harvest(hearing: Hearing, writer: Writer, num_sequences: int, num_activation
     kept = hearing.sequences.kept()[:num_sequences]
     shards = chunks(kept, shard_rows)
     first = shards[writer.num_shards - 1][1] if writer.num_shards else 0
-    heard, done = int(kept[:first].sum()), writer.num_rows
+    done = writer.num_rows
+    dropped = int(kept[:first].sum()) - done
     if first:
         rank_zero_info(f"{done:,} activations of each layer are there already: going on after them")
     lengths = np.diff(hearing.sequences.starts)[:num_sequences]
     with Progress("activations", int(lengths[first:].sum()), unit="tokens") as progress:
         for shard in shards[writer.num_shards :]:
+            if done == num_activations:
+                break
+            before = done
             for batch, rows, columns in hearing.rows(np.arange(*shard), limits):
                 left = len(batch.kept) if num_activations is None else num_activations - done
                 writer.append(
@@ -127,21 +131,32 @@ def harvest(hearing: Hearing, writer: Writer, num_sequences: int, num_activation
                     {name: column[:left] for name, column in columns.items()},
                 )
                 done += min(left, len(columns["token_id"]))
-                heard += len(batch.kept)
+                dropped += len(batch.kept) - len(columns["token_id"])
                 progress.advance(int(batch.attention_mask.sum()))
                 if done == num_activations:
                     break
-            writer.end_shard()
             if done == num_activations:
-                break
+                break  # `finish` ends the shard
+            if done == before and shard != shards[-1]:  # there would be a shard less than the count goes on from
+                raise ValueError(
+                    f"max_norm_ratio is {hearing.max_norm_ratio}, which leaves out all tokens of a shard, sequences "
+                    f"{shard[0]} to {shard[1] - 1}: raise it, or raise shard_rows, which is {shard_rows}"
+                )
+            writer.end_shard()
     if num_activations is not None and done < num_activations:
-        raise ValueError(too_few(num_activations, done))
+        raise ValueError(
+            f"num_activations is {num_activations:,}, but of {done + dropped:,} tokens that count max_norm_ratio "
+            f"{hearing.max_norm_ratio} leaves out {dropped:,}: raise it, or set num_activations to null"
+            if dropped
+            else too_few(num_activations, done)
+        )
     facts: dict[str, object] = {}
     if limits is not None:
-        facts = {"dropped_for_norm": heard - done, "norm_limits": limits}
+        facts = {"dropped_for_norm": dropped, "norm_limits": limits}
+        heard = done + dropped
         rank_zero_info(
-            f"max_norm_ratio is {hearing.max_norm_ratio:g}: {heard - done:,} of {heard:,} tokens are left out "
-            f"({(heard - done) / heard:.2%})"
+            f"max_norm_ratio is {hearing.max_norm_ratio:g}: {dropped:,} of {heard:,} tokens are left out "
+            f"({dropped / heard:.2%})"
         )
     writer.finish(**facts)
 

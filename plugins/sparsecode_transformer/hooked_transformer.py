@@ -19,7 +19,6 @@ from sparsecode_transformer.recipe import Recipe
 from sparsecode_transformer.sites import SiteKind
 
 _STREAM = 31
-_BEFORE = 2**32  # an epoch that no training reaches
 
 
 class HookedTransformer(ActivationDataModule):
@@ -60,7 +59,8 @@ class HookedTransformer(ActivationDataModule):
         random_weights: a seed gives the model weights drawn by its own initialiser instead of the trained ones.
         batch_tokens: most tokens in a forward pass, padding included.
         store_dtype: that the store keeps: "float32", "bfloat16" or "float16".
-        shard_rows: activations in a shard of the store, about; what is cut off is gone on with from the last shard.
+        shard_rows: activations in a shard, about, within which sequences are sorted by length; a store that was cut off
+            is gone on with from its last shard.
         stream: train on fresh activations.
         buffer_size: activations in the buffer of the stream.
         refill_share: share of the buffer that is given out before it is filled again, in (0, 1].
@@ -115,12 +115,14 @@ class HookedTransformer(ActivationDataModule):
         self.stream = stream
         self.buffer_size = buffer_size
         self.refill_share = refill_share
-        self._all = TransformerActivations(Recipe(**settings), store, shard_rows, device, stream)
+        self._all = TransformerActivations(Recipe(**settings), store, device, stream)
         self._layer: str | None = None
         self._running: tuple[int, int, Iterator[Tensor]] | None = None
 
     def parts(self) -> list[ActivationDataModule]:
         """One data module for each layer; they share the forward pass."""
+        if self._layer is not None:
+            return [self]
         parts: list[ActivationDataModule] = []
         for name in self._all.widths:
             part = copy.copy(self)
@@ -168,6 +170,10 @@ class HookedTransformer(ActivationDataModule):
         """How the activations are made: what makes this again."""
         return self._all.recipe.origin()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the running stream, which begins anew where it is needed."""
+        return super().__getstate__() | {"_running": None}
+
     def prepare_data(self) -> None:
         """Fill the store, on the first process of each machine; nothing to do without one."""
         if self._all.store is not None:
@@ -195,9 +201,14 @@ class HookedTransformer(ActivationDataModule):
 
     # --- stream ----------------------------------------------------------------------------------------------------
 
-    def _batches(self, epoch: int, rank: int, world_size: int) -> Iterator[Tensor]:
+    def setup(self, stage: str | None = None) -> None:
+        """Load and check the rows, and the text that streams, before anything long begins."""
+        super().setup(stage)
+        if self.stream:
+            self._all.num_fresh(self._world_size)
+
+    def _batches(self, order: torch.Generator, mixing: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
         """Fresh batches of one process, without end."""
-        order, mixing = generator(self.seed, _STREAM, epoch), generator(self.seed, _STREAM, epoch, 1 + rank)
         blocks = self._all.stream(self.layer, order, rank, world_size)
         size = self._global_batch() // world_size
         return shuffled_batches(blocks, size, self.buffer_size // world_size, self.refill_share, mixing)
@@ -207,7 +218,8 @@ class HookedTransformer(ActivationDataModule):
         if not self.stream:
             return super().train_batch(epoch, index)
         if self._running is None or self._running[:2] != (epoch, index):
-            batches = self._batches(epoch, self._rank, self._world_size)
+            key = (self.seed, _STREAM, epoch)
+            batches = self._batches(generator(*key), generator(*key, 1 + self._rank), self._rank, self._world_size)
             self._running = epoch, index, itertools.islice(batches, index, None)
         batches = self._running[2]
         self._running = epoch, index + 1, batches
@@ -217,7 +229,7 @@ class HookedTransformer(ActivationDataModule):
         """Training rows chosen at random, (num, d_model): fresh ones with `stream`."""
         if not self.stream:
             return super().sample(num, random)
-        rows = torch.cat(list(itertools.islice(self._batches(_BEFORE, 0, 1), -(-num // self._global_batch()))))
+        rows = torch.cat(list(itertools.islice(self._batches(random, random, 0, 1), -(-num // self._global_batch()))))
         return rows[:num]
 
     def train_dataloader(self) -> DataLoader[Tensor]:

@@ -1,5 +1,6 @@
 """A transformer with its trained weights, or with random ones."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ def load_model(
         model: what `locate_model` returns: a folder, or a name on the hub.
         revision: branch, tag or commit on the hub.
         dtype: of the weights and of the computation: "float32", "bfloat16" or "float16".
-        device: a PyTorch device such as "cpu" or "cuda:1"; "auto" is the GPU if there is one, else the CPU.
+        device: a PyTorch device such as "cpu" or "cuda:1"; "auto" is the GPU of this process if there is one, else the
+            CPU.
         trust_remote_code: run code of the model's repository if the model comes with its own.
         random_weights: None takes the trained weights. A seed draws them anew by the model's own initialiser, from the
             configuration alone; the same seed gives the same weights, whatever the device and the global generators.
@@ -77,7 +79,7 @@ def load_model(
 
 
 def _device(device: str) -> torch.device:
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    name = _best_device() if device == "auto" else device
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # PyTorch raises the latter where it is built without CUDA
@@ -85,6 +87,14 @@ def _device(device: str) -> torch.device:
             f"device is {device!r}, which PyTorch cannot use here: give auto, cpu or the name of a device it has. "
             f"{first_line(error)}"
         ) from error
+
+
+def _best_device() -> str:
+    """The GPU of this process, where there is one; the launchers of several processes number them."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    process = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+    return f"cuda:{process % torch.cuda.device_count()}"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The same architecture with random weights."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from sparsecode_pl.data import ActivationDataModule, Control
@@ -14,7 +15,7 @@ class RandomModel(Control):
     serves all layers that are measured.
 
     Args:
-        store: folder of an activation store for it; None keeps its activations in memory.
+        store: folder for the activation stores of the random models, one each; None keeps their activations in memory.
         seed: of the weights.
         kwargs: of no use: batches, rounds and split are those of the measured data.
 
@@ -40,12 +41,14 @@ class RandomModel(Control):
             "num_activations": len(source.rows),
             "max_norm_ratio": None,  # its norms are of another kind; the tokens are the same but for those
             "random_weights": self.seed,
-            "store": self.store,
+            "store": None if self.store is None else str(Path(self.store) / place.model),
             "batch_size": source.batch_size,
             "batches_per_round": source.batches_per_round,
             "val_split": source.val_split,
             "seed": source.seed,
         }
+        if isinstance(source, HookedTransformer):
+            settings |= {name: getattr(source, name) for name in ("stream", "buffer_size", "refill_share")}
         key = json.dumps(settings, sort_keys=True)
         if key not in self._models:
             self._models[key] = HookedTransformer(**settings).parts()

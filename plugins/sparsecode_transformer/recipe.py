@@ -11,7 +11,7 @@ from sparsecode_transformer.text import TextSource
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of `HookedTransformer`, explained there, that decide which activations there are.
+    """The settings of `HookedTransformer`, explained there, that decide which activations there are and in which order.
 
     Raises:
         FileNotFoundError: the model's folder or the text's file is not there.
@@ -38,9 +38,16 @@ class Recipe:
     random_weights: int | None
     batch_tokens: int
     store_dtype: str
+    shard_rows: int
 
     def __post_init__(self) -> None:
-        for name, least in (("num_activations", 2), ("context_length", 2), ("batch_tokens", 1), ("random_weights", 0)):
+        for name, least in (
+            ("num_activations", 2),
+            ("context_length", 2),
+            ("batch_tokens", 1),
+            ("random_weights", 0),
+            ("shard_rows", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}: give at least {least}")

@@ -47,5 +47,5 @@ def shuffled_batches(
         buffer = buffer[torch.randperm(len(buffer), generator=random)]
         leaving = len(buffer) if ended else max(batch_size, int(refill_share * len(buffer)))
         leaving -= leaving % batch_size
-        yield from buffer[:leaving].split(batch_size)
+        yield from buffer[:leaving].split(batch_size) if leaving else ()
         held = [buffer[leaving:], later]

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 TrainerFactory = Callable[[SparseCodingModule, Path], Trainer]
 
 #: Training rows that the penalty of a share of variance is sought on; the scores are of all rows.
-_SEARCH_ROWS = 16384
+_SEARCH_ROWS = 8192
 
 
 def measure_subject(
@@ -87,14 +87,15 @@ def _score_at_share(
         module.eval_lam = largest_penalty(module.dictionary, module.coder, x, aim, module.eval_lam or float(module.lam))
         trainer.validate(module, datamodule=data, verbose=False)
         scores = _scores(trainer)
-        short = share - scores["train/explained_variance"]
-        if short <= 0:
+        reached = scores["train/explained_variance"]
+        if reached >= share:
             break
-        aim += short + 1e-4  # the rows searched on were a little easier than all
+        aim = 1 - 0.99 * (1 - aim) * (1 - share) / (1 - reached)  # the rows searched on were a little easier than all
     for logger in loggers:
         at_share = {name: scores[name] for name in scores if name.startswith(("train/", "heldout/"))}
         logger.log_metrics({f"explained_{share:g}/{name}": value for name, value in at_share.items()})
         logger.log_metrics({f"explained_{share:g}/lam": module.eval_lam})
+        logger.finalize("success")
     trainer.loggers = loggers
     return scores
 

@@ -12,7 +12,7 @@ from sparsecode_pl.metrics.functional import explained_variance
 
 
 def largest_penalty(
-    dictionary: Dictionary, coder: Coder, x: Tensor, share: float, start: float, tolerance: float = 0.005
+    dictionary: Dictionary, coder: Coder, x: Tensor, share: float, start: float, tolerance: float = 0.01
 ) -> float:
     """The largest penalty at which the codes of `x` explain a share of its variance (paper, appendix H).
 
@@ -46,6 +46,7 @@ def largest_penalty(
         return float(explained_variance(torch.cat(residuals), x))
 
     with torch.no_grad():
+        start = min(start, 2 * float(x.norm(dim=1).max()))  # from there on all codes are zero
         enough, too_large = _bracket(explained, share, start)
         while too_large > enough * (1 + tolerance):
             middle = math.sqrt(enough * too_large)

@@ -13,6 +13,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sparsecode_pl.measurement.picture import question
 
@@ -69,9 +70,9 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     layered = all("layer" in record for record in records)
     controls = any("control_of" in record for record in records)
-    table = Table(box=SIMPLE_HEAD, title=question(records), title_style="bold")
+    table = Table(box=SIMPLE_HEAD, title=Text(question(records)), title_style="bold")
     if layered:
-        table.add_column("layer", no_wrap=True)
+        table.add_column("layer", overflow="fold", min_width=5)
     table.add_column("data", overflow="fold", min_width=16)
     scores = {"S1": "#.3g", "L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
     if controls:
@@ -87,16 +88,20 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
         if layered:
             names = [record["layer"], record["model"]] if measured else ["", record["data"]]
         if "error" in record:
-            cells = ["failed: " + record["error"]]
+            cells = ["failed"]
         else:
             cells = [_both(record, name, form) for name, form in scores.items()]
             cells += [_cell(record, name, form) for name, form in once.items()]
         table.add_row(*names, *cells, style="bold" if measured else "", end_section=last)
-    console.print(table)
-    console.print("\n".join(_notes(records, controls)), highlight=False)
+    console.print(table, markup=False)  # brackets in names and errors are just that
+    console.print("\n".join(_notes(records, controls)), highlight=False, markup=False)
 
 
 def _notes(records: list[dict[str, Any]], controls: bool) -> Iterator[str]:
+    for record in records:
+        if "error" in record:
+            of = f", control of {record['control_of']}," if "control_of" in record else ""
+            yield f"{record['data']}{of} failed: {record['error']}"
     scored = [record for record in records if "S1" in record]
     if not scored:
         return

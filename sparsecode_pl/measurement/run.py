@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.measurement.fit import Record, TrainerFactory
-from sparsecode_pl.measurement.jobs import run_jobs
+from sparsecode_pl.measurement.jobs import Failure, run_jobs
 from sparsecode_pl.measurement.picture import draw
 from sparsecode_pl.measurement.report import print_table, write_results
 from sparsecode_pl.measurement.subjects import Subject, prepare
@@ -94,24 +97,26 @@ def measure_subjects(
     digits = len(str(len(subjects) - 1))
     folders = [run / f"{number:0{digits}}-{_slug(subject.title)}" for number, subject in enumerate(subjects)]
     found: dict[int, Record] = {}
-    failures: list[Exception] = []
+    failures: list[Failure] = []
     for number, outcome in run_jobs(subjects, folders, trainer, seeds, explained_variance, jobs):
-        if isinstance(outcome, Exception):
-            rank_zero_warn(f"{subjects[number].title} failed: {type(outcome).__name__}: {outcome}")
+        if isinstance(outcome, Failure):
+            rank_zero_warn(f"{subjects[number].title} failed: {outcome}")
             failures.append(outcome)
-            found[number] = {"error": f"{type(outcome).__name__}: {outcome}"}
+            found[number] = {"error": outcome.message}
+            rank_zero_only(_write_trace)(folders[number], outcome)
         else:
             found[number] = outcome
         records = _in_order(subjects, found)
         rank_zero_only(write_results)(run, records, settings)
         rank_zero_only(draw)(records, run / "sparsity.png")
+    rank_zero_only(_show_in_tensorboard)(run)
     rank_zero_only(print_table)(records)
     rank_zero_info(f"Results: {run}\nCurves:  tensorboard --logdir {run}")
     if failures:
         raise RuntimeError(
-            f"{len(failures)} of {len(subjects)} data sets failed, the first with {type(failures[0]).__name__}: "
-            f"{failures[0]}. The results of the others are in {run}"
-        ) from failures[0]
+            f"{len(failures)} of {len(subjects)} data sets failed, the first with {failures[0]}. The results of the "
+            f"others are in {run}, and what went wrong in the folder of each, in error.txt"
+        )
     return records
 
 
@@ -133,6 +138,19 @@ def _in_order(subjects: list[Subject], found: dict[int, Record]) -> list[Record]
                 record[f"{name}_ratio"] = base[name] / record[name]
         records.append(record)
     return records
+
+
+def _write_trace(folder: Path, failure: Failure) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.txt").write_text(failure.trace)
+
+
+def _show_in_tensorboard(run: Path) -> None:
+    """Put the picture among the curves."""
+    picture = run / "sparsity.png"
+    if picture.is_file():
+        with SummaryWriter(str(run)) as writer, Image.open(picture) as image:
+            writer.add_image("sparsity", np.asarray(image.convert("RGB")), dataformats="HWC")
 
 
 def _run_folder(folder: Path) -> Path:

@@ -45,24 +45,24 @@ def prepare(
         ValueError: data, controls or module are wrong or do not fit together.
     """
     subjects: list[Subject] = []
-    for source in [data] if isinstance(data, ActivationDataModule) else data:
-        parts = source.parts()
-        for part in parts:
-            _load(part)
-            if not subjects:
-                module.check_width(part)
-            fitting = module if part.d_model == module.dictionary.shape[1] else module.fresh(d_model=part.d_model)
-            number = len(subjects)
-            subjects.append(Subject(part.label, part.label, part, fitting))
-            for control in controls:
-                rendering = control.of(part) if isinstance(control, Control) else control
-                if not isinstance(rendering, SampledActivations):
-                    _load(rendering)
-                fitting.check_width(rendering)
-                random_dictionary = isinstance(control, Control) and control.random_dictionary
-                twin = fitting.fresh(learn=False, init="random") if random_dictionary else fitting
-                title = control.label if len(parts) == 1 else f"{part.label}, {control.label}"
-                subjects.append(Subject(control.label, title, rendering, twin, control_of=number))
+    sources = [data] if isinstance(data, ActivationDataModule) else data
+    parts = [part for source in sources for part in source.parts()]
+    for part in parts:
+        _load(part)
+        if not subjects:
+            module.check_width(part)
+        fitting = module if part.d_model == module.dictionary.shape[1] else module.fresh(d_model=part.d_model)
+        number = len(subjects)
+        subjects.append(Subject(part.label, part.label, part, fitting))
+        for control in controls:
+            rendering = control.of(part) if isinstance(control, Control) else control
+            if not isinstance(rendering, SampledActivations):
+                _load(rendering)
+            fitting.check_width(rendering)
+            random_dictionary = isinstance(control, Control) and control.random_dictionary
+            twin = fitting.fresh(learn=False, init="random") if random_dictionary else fitting
+            title = control.label if len(parts) == 1 else f"{part.label}, {control.label}"
+            subjects.append(Subject(control.label, title, rendering, twin, control_of=number))
     return subjects
 
 

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -160,3 +162,25 @@ def test_sample_takes_training_rows_without_replacement_and_then_again(numbered)
     twice = data.sample(40, torch.Generator().manual_seed(0))[:, 0].int().tolist()
     assert twice[:15] == once
     assert {twice.count(row) for row in training} == {2, 3}
+
+
+def test_data_of_no_model_is_one_part_without_a_place(numbered):
+    data = numbered(10)
+    assert data.parts() == [data]
+    assert data.place is None
+    assert data.origin is None
+
+
+def test_data_that_keeps_no_store_has_none_to_fill(numbered):
+    with pytest.raises(ValueError, match="TensorActivations keeps no store: give data that does, such as Hooked"):
+        numbered(10).cache()
+
+
+def test_a_copy_is_fitted_without_a_trace_in_the_original(numbered, as_rank):
+    data = numbered(20)
+    data.setup()
+    twin = as_rank(copy.copy(data), 1, 2)
+    assert twin.rows is data.rows
+    assert data.trainer is None
+    assert (data._rank, data._world_size) == (0, 1)
+    assert copy.copy(twin).trainer is None

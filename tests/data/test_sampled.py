@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sparsecode_pl.data import ControlActivations
+from sparsecode_pl.data import Control, ControlActivations
 
 
 class Uniform(ControlActivations):
@@ -64,3 +64,39 @@ def test_bad_arguments_are_named(numbered):
         Uniform(d_model=0)
     with pytest.raises(ValueError, match="d_model is 3, but activations has width 2: leave d_model out"):
         Uniform(numbered(10), d_model=3)
+
+
+class Constant(Control):
+    """A control of nothing but a name."""
+
+    def of(self, source):
+        return source
+
+
+def test_a_control_is_one_of_given_data_and_stays_as_it_was(numbered):
+    control, first, second = Uniform(seed=3), numbered(30), numbered(40)
+    _ = control.rows
+    before = dict(vars(control))
+    for source in (first, second):
+        made = control.of(source)
+        assert made is not control
+        assert made.source is source
+        assert made.rows.shape == (len(source.rows), 2)
+    assert vars(control) == before
+    assert control.rows.shape == (16384, 256)
+
+
+def test_a_control_that_names_a_source_stays_with_it(numbered):
+    control = Uniform(numbered(30))
+    assert control.of(numbered(40)) is control
+
+
+def test_a_control_of_its_own_width_is_none_of_other_data(numbered):
+    with pytest.raises(ValueError, match="d_model is 3, but activations has width 2: leave d_model out"):
+        Uniform(d_model=3).of(numbered(10))
+
+
+@pytest.mark.parametrize("use", [lambda data: data.rows, lambda data: data.d_model, lambda data: data.setup()])
+def test_a_control_without_data_of_its_own_says_where_it_belongs(use):
+    with pytest.raises(ValueError, match="Constant has no data of its own: list it under controls of `sparsecode mea"):
+        use(Constant())

@@ -20,6 +20,19 @@ def test_the_python_of_the_readme_runs(readme, python, tmp_path):
     assert (tmp_path / "my_dictionary" / "dictionary.safetensors").is_file()
 
 
+def test_the_store_of_the_readme_is_written_and_measured_layer_by_layer(readme, python, tmp_path):
+    printed = python("-c", readme("Activations from anywhere", "python"))
+    assert (tmp_path / "my_store" / "manifest.json").is_file()
+    (results,) = tmp_path.rglob("results.json")
+    records = json.loads(results.read_text())["results"]
+    assert [(record["model"], record["layer"]) for record in records] == [
+        ("my network", "early"),
+        ("my network", "late"),
+    ]
+    assert [(record["num_samples"], record["num_atoms"]) for record in records] == [(3600, 64), (3600, 128)]
+    assert "How sparse are the layers of my network?" in printed
+
+
 @pytest.fixture
 def site(readme, python, tmp_path):
     """A folder into which the plugin of the README has been installed, as a package of its own."""

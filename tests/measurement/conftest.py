@@ -1,13 +1,15 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning import Trainer
 from sparsecode_synthetic import SparseLinear
 
 from sparsecode_pl.callbacks import AdaptivePenalty
-from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.data import ActivationDataModule, Place
 from sparsecode_pl.measurement import measure
 from sparsecode_pl.module import SparseCodingModule
 
@@ -43,3 +45,64 @@ def run(tmp_path) -> Callable[..., list[dict[str, Any]]]:
         return measure(module, data, controls, **{"folder": tmp_path / "runs", "trainer": _trainer, **options})
 
     return run
+
+
+@pytest.fixture(scope="session")
+def layered() -> type[ActivationDataModule]:
+    """Data of several layers."""
+
+    # Made in here so that it is pickled whole: worker processes cannot import what pytest has.
+    class Layered(ActivationDataModule):
+        """Sparse rows of several layers of a made-up model: 300 rows, 4 batches a round.
+
+        Args:
+            widths: one for each layer.
+            model: name of the model.
+            broken: number of a layer whose batches fail, once training has begun.
+        """
+
+        def __init__(
+            self, widths: Sequence[int] = (8, 8), model: str = "toy", broken: int | None = None, **kwargs
+        ) -> None:
+            super().__init__(**{"batch_size": 64, "batches_per_round": 4, **kwargs})
+            self.widths, self.model, self.broken = widths, model, broken
+            self.number: int | None = None
+
+        def parts(self) -> list[ActivationDataModule]:
+            return [self._part(number) for number in range(len(self.widths))] if self.number is None else [self]
+
+        def _part(self, number: int) -> ActivationDataModule:
+            part = copy(self)
+            part.number = number
+            return part
+
+        @property
+        def place(self) -> Place | None:
+            return None if self.number is None else Place(self.model, str(self.number))
+
+        @property
+        def label(self) -> str:
+            return f"{self.model} layer {self.number}"
+
+        @property
+        def d_model(self) -> int:
+            return self.widths[self.number or 0]
+
+        def load(self) -> torch.Tensor:
+            random = torch.Generator().manual_seed(self.number)
+            features = torch.nn.functional.normalize(torch.randn(2 * self.d_model, self.d_model, generator=random))
+            active = torch.rand(300, len(features), generator=random) < 0.1
+            return active * torch.rand(active.shape, generator=random) @ features
+
+        def train_batch(self, epoch: int, index: int) -> torch.Tensor:
+            if self.number == self.broken:
+                raise RuntimeError("the disk is gone")
+            return super().train_batch(epoch, index)
+
+    return Layered
+
+
+@pytest.fixture
+def no_fit(monkeypatch) -> None:
+    """Makes any training step an error."""
+    monkeypatch.setattr(SparseCodingModule, "training_step", lambda *_: pytest.fail("training has begun"))

@@ -28,12 +28,6 @@ HELD_OUT = {f"heldout_{name}" for name in [*SCORES, "num_samples"]}
 TRUTH = {"half_active", "oracle_S1", "atom_recovery"}
 
 
-@pytest.fixture
-def no_fit(monkeypatch):
-    """Makes any training step an error."""
-    monkeypatch.setattr(SparseCodingModule, "training_step", lambda *_: pytest.fail("training has begun"))
-
-
 def results(folder):
     """The records in the files of a run, of `results.json` and of `results.csv`."""
     found = json.loads((folder / "results.json").read_text())["results"]

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from sparsecode_control import Gaussian, HeavyTailed, MatchedGaussian, Rademacher, Shuffled
+from sparsecode_control import Gaussian, HeavyTailed, MatchedGaussian, Rademacher, RandomDictionary, Shuffled
 from sparsecode_synthetic import SparseLinear
 
 from sparsecode_pl.data import ControlActivations, TensorActivations
@@ -201,3 +201,24 @@ def test_a_control_shares_no_random_numbers_with_a_source_of_the_same_seed(contr
 def test_labels(source):
     assert [control(source).label for control in ALL] == [control.__name__ for control in ALL]
     assert HeavyTailed(clip_norm=5).label == "HeavyTailed, norms <= 5 x median"
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_each_source_asked_for_has_a_control_of_its_own(control, source):
+    other = TensorActivations(source.rows[:100] * 2, name="other")
+    asked = control()
+    one, two = asked.of(source), asked.of(other)
+    assert (one.source, two.source, asked.source) == (source, other, None)
+    assert torch.equal(one.rows, control(source).rows)
+    assert torch.equal(two.rows, control(other).rows)
+    assert len(two.rows) == 100
+
+
+def test_a_random_dictionary_is_of_the_data_itself(source):
+    control = RandomDictionary()
+    assert control.of(source) is source
+    assert control.random_dictionary
+    assert not any(other.random_dictionary for other in ALL)
+    assert control.label == "RandomDictionary"
+    with pytest.raises(ValueError, match="RandomDictionary has no data of its own: list it under controls"):
+        control.setup()

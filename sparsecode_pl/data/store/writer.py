@@ -138,8 +138,11 @@ class StoreWriter:
             RuntimeError: the store is complete, or the writer closed.
         """
         self._check_open()
-        if self._pending == 0:
-            return
+        if self._pending:
+            self._commit_shard(self._manifest)
+
+    def _commit_shard(self, manifest: Manifest) -> None:
+        """Make a manifest with the unfinished shard added that of the store."""
         with self._writing():
             with ThreadPoolExecutor() as pool:  # the checksums of some files while others wait for the disk
                 files = dict(pool.map(self._seal, self._files))
@@ -150,7 +153,7 @@ class StoreWriter:
                 write_file(path, save(columns))
                 files |= [self._entry(path)]
             shard = Shard(self._pending, files)
-            self._commit(replace(self._manifest, shards=[*self._manifest.shards, shard]))
+            self._commit(replace(manifest, shards=[*manifest.shards, shard]))
         self._forget()
 
     def finish(self, **facts: Any) -> None:
@@ -166,11 +169,15 @@ class StoreWriter:
             RuntimeError: the store is complete, or the writer closed.
         """
         facts = plain("facts", facts)
-        self.end_shard()
-        if self.num_rows == 0:
+        self._check_open()
+        if self.num_rows + self._pending == 0:
             raise ValueError(f"the store at {self.path} got no rows: append some before it is finished")
-        with self._writing():
-            self._commit(replace(self._manifest, complete=True, facts=facts))
+        manifest = replace(self._manifest, complete=True, facts=facts)
+        if self._pending:  # both at once, for a store cut off between would be gone on with, and its facts be wrong
+            self._commit_shard(manifest)
+        else:
+            with self._writing():
+                self._commit(manifest)
 
     def __enter__(self) -> Self:
         return self

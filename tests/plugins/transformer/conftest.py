@@ -1,10 +1,12 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from sparsecode_transformer.locate import locate_model
+from sparsecode_transformer.model import load_model
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -119,3 +121,60 @@ def real_texts(stories) -> list[str]:
     """200 real stories."""
     lines = Path(stories, "../text/tinystories_1000.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["text"] for line in lines[:200]]
+
+
+def _save_small(folder: Path, tokenizer: PreTrainedTokenizerBase, plant: Callable[[PreTrainedModel], None]) -> str:
+    config = transformers.LlamaConfig(**LLAMA | {"vocab_size": len(tokenizer), "max_position_embeddings": 256})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.LlamaModel(config)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() > 1:
+                    weight.normal_(0, 0.3)
+            plant(model)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def save_small(gpt2) -> Callable[..., str]:
+    """Saves a Llama of three blocks and width 8 with a tokenizer, and what is planted in it; gives the folder."""
+    return lambda folder, plant=lambda model: None: _save_small(folder, gpt2, plant)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, save_small) -> str:
+    """The folder of that model."""
+    return save_small(tmp_path_factory.mktemp("small") / "llama")
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory) -> str:
+    """A file of 80 documents of many lengths, 2,000 tokens or so of the small model; a Q stands in three."""
+    words = " ".join(document for document in DOCUMENTS if document.isascii()).split()
+    random = torch.Generator().manual_seed(0)
+    lengths = (torch.randn(80, generator=random) * 0.8 + 2).exp().long() + 2
+    lines = [" ".join(words[i] for i in torch.randint(len(words), (n,), generator=random)) for n in lengths]
+    for number in (4, 41, 60):
+        lines[number] += " Q"
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[tuple[int, ...]]:
+    """The shapes of the tokens in each forward pass of the models that are loaded from now on."""
+    shapes: list[tuple[int, ...]] = []
+
+    def load(*args, **kwargs) -> PreTrainedModel:
+        model = load_model(*args, **kwargs)
+        model.register_forward_pre_hook(
+            lambda _, __, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+        )
+        return model
+
+    monkeypatch.setattr("sparsecode_transformer.activations.load_model", load)
+    return shapes

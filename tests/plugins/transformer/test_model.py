@@ -5,7 +5,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from sparsecode_transformer.locate import locate_model
-from sparsecode_transformer.model import load_model
+from sparsecode_transformer.model import _best_device, load_model
 from transformers.utils import logging
 
 
@@ -190,3 +190,17 @@ def test_code_of_the_repository_runs_only_when_told(tmp_path, monkeypatch, rando
     assert not (tmp_path / "cache").exists()
     model = load_model(str(folder), trust_remote_code=True, random_weights=random_weights)
     assert type(model).__name__ == "Model"
+
+
+@pytest.mark.parametrize(
+    ("process", "gpus", "device"),
+    [({}, 0, "cpu"), ({}, 2, "cuda:0"), ({"LOCAL_RANK": "1"}, 2, "cuda:1"), ({"SLURM_LOCALID": "3"}, 2, "cuda:1")],
+)
+def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch, process, gpus, device):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in process.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert _best_device() == device

@@ -1,0 +1,137 @@
+"""Fits in parallel processes. Each worker imports torch, so one run serves many checks."""
+
+import json
+import logging
+import os
+import pickle
+import warnings
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from sparsecode_control import MatchedGaussian, RandomDictionary
+
+from sparsecode_pl.callbacks import AdaptivePenalty, DictionarySaver
+from sparsecode_pl.coding import GreedyCoder
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.measurement import jobs, measure
+from sparsecode_pl.measurement.jobs import default_jobs
+from sparsecode_pl.module import SparseCodingModule
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:lam has not settled"),
+    pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`"),
+]
+
+
+@pytest.fixture(scope="module")
+def runs(layered, tmp_path_factory):
+    """For one process and for two: the run folder, the records, and what the measurement ended with.
+
+    Layer 0 fails; the optimiser is a lambda, the rows are in memory.
+    """
+
+    def trainer(module, folder):  # made in here so that it is pickled whole
+        logger = CSVLogger(folder.parent, name=folder.name, version="")
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+        callbacks = [AdaptivePenalty(), DictionarySaver()]
+        return Trainer(accelerator="cpu", devices=1, max_epochs=2, logger=logger, callbacks=callbacks, **quiet)
+
+    found = []
+    for number in (1, 2):
+        folder = tmp_path_factory.mktemp("jobs")
+        module = SparseCodingModule(
+            8,
+            expansion=4,
+            coder=GreedyCoder(max_atoms=8),
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.03),
+        )
+        data, controls = layered((8, 12), broken=0), [MatchedGaussian(), RandomDictionary()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(RuntimeError) as error:
+                measure(module, data, controls, explained_variance=0.7, jobs=number, folder=folder, trainer=trainer)
+        run = folder / "version_0"
+        found.append((run, json.loads((run / "results.json").read_text())["results"], error.value))
+    return found
+
+
+def test_two_processes_find_what_one_does_in_the_same_order(runs):
+    (_, alone, _), (_, together, _) = runs
+    assert len(alone) == 6
+    for expected, record in zip(alone, together, strict=True):
+        assert list(record) == list(expected)
+        for name in record.keys() - {"seconds"}:
+            number = isinstance(record[name], float)  # sums of other threads round otherwise
+            assert record[name] == (pytest.approx(expected[name], rel=1e-4) if number else expected[name]), name
+
+
+def test_one_that_fails_in_a_process_loses_none_of_the_others(runs):
+    for run, records, error in runs:
+        failed = [number for number, record in enumerate(records) if "error" in record]
+        assert failed == [0, 2]  # the layer, and its random dictionary, which is of the same rows
+        assert records[0]["error"] == "RuntimeError: the disk is gone"
+        assert str(error).startswith(
+            "2 of 6 data sets failed, the first with RuntimeError: the disk is gone. The results"
+        )
+        traces = [path.read_text() for path in run.glob("*/error.txt")]
+        assert len(traces) == 2
+        assert all("Traceback" in trace and "the disk is gone" in trace for trace in traces)
+        assert records[1]["S1"] > 1
+
+
+def test_each_fit_has_its_folder(runs):
+    (alone, _, _), (together, _, _) = runs
+    saved = sorted(path.relative_to(alone) for path in alone.glob("*/dictionary"))
+    assert len(saved) == 4
+    for path in saved:
+        atoms = Dictionary.load(together / path).atoms
+        torch.testing.assert_close(atoms, Dictionary.load(alone / path).atoms, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_job_is_refused(run, layered, no_fit, number):
+    with pytest.raises(ValueError, match=f"jobs is {number}: give at least 1"):
+        run(SparseCodingModule(8), layered(), jobs=number)
+
+
+def test_one_fit_spread_over_several_devices_is_the_only_one_at_a_time(monkeypatch):
+    assert default_jobs(accelerator="cpu") >= 1
+    assert default_jobs(accelerator="cpu", devices=2) == default_jobs(num_nodes=2) == 1
+    monkeypatch.setitem(os.environ, "LOCAL_RANK", "0")
+    assert default_jobs() == 1
+
+
+class Stubborn(Exception):  # noqa: N818
+    """Can be pickled, but not unpickled, as those of some libraries."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} in {where}")
+
+
+def test_what_went_wrong_in_a_process_comes_back_whatever_it_was(monkeypatch):
+    def task():
+        raise Stubborn("a hole", "the disk")
+
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(jobs, "quiet_lightning", lambda: None)
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "setLevel", lambda _: None)
+    number, outcome = pickle.loads(pickle.dumps(jobs._in_worker(task, 3, threads=1, gpus=[])))  # noqa: S301
+    assert number == 3
+    assert str(outcome) == "Stubborn: a hole in the disk"
+    assert "Traceback" in outcome.trace
+
+
+def test_a_process_that_dies_takes_no_other_along():
+    def die():
+        os._exit(1)
+
+    def live():
+        return {"S1": 1.0}
+
+    found = dict(jobs._in_parallel([live, die, live, live, live], jobs=2))
+    assert sorted(found) == [0, 1, 2, 3, 4]
+    assert "lower jobs" in str(found[1])
+    assert all(found[number] == {"S1": 1.0} for number in (0, 2, 3, 4))

@@ -1,0 +1,327 @@
+"""How the activations come to be kept: passes, counts, norms, and what is refused."""
+
+import logging
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from sparsecode_transformer import HookedTransformer
+from sparsecode_transformer import activations as activations_file
+from transformers import AutoTokenizer
+
+from sparsecode_pl.data import Store, StoreWriter
+
+
+def hooked(model, text, **kwargs) -> HookedTransformer:
+    return HookedTransformer(model, text, **{"num_activations": None, "device": "cpu", "batch_tokens": 128} | kwargs)
+
+
+def over_text(passes) -> list[tuple[int, ...]]:
+    """The passes without those of two tokens that find out the widths."""
+    return [shape for shape in passes if shape != (1, 2)]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rare_token(model: str, text: str) -> tuple[int, int, list[int]]:
+    """A token that stands in few documents: its number, how often it stands there, and the documents."""
+    lines = Path(text).read_text().splitlines()
+    token = AutoTokenizer.from_pretrained(model).convert_tokens_to_ids("Q")
+    return token, sum(line.count("Q") for line in lines), [i for i, line in enumerate(lines) if "Q" in line]
+
+
+@pytest.fixture
+def small_save(tmp_path, save_small):
+    """Saves the small model with something planted, and gives its folder."""
+    return lambda plant: save_small(tmp_path / "planted", plant)
+
+
+@pytest.fixture
+def logged(caplog):
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+# --- one pass ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("layers", [2, "all"])
+def test_one_pass_over_the_text_serves_all_layers(small, text, tmp_path, passes, layers, stored):
+    data = hooked(small, text, layers=layers, store=str(tmp_path / "store") if stored else None)
+    parts = data.parts()
+    for part in parts:
+        part.prepare_data()
+        part.setup()
+        assert len(part.metadata["token_id"]) == len(part.rows)
+    assert len(parts) == {2: 1, "all": 4}[layers]
+    assert sum(rows for rows, _ in over_text(passes)) == 80  # each document once
+    assert passes.count((1, 2)) == 1
+
+
+def test_a_limit_of_the_norm_takes_one_calibration_more(small, text, passes):
+    hooked(small, text).parts()[0].setup()
+    plain = sum(rows for rows, _ in over_text(passes))
+    passes.clear()
+    for part in hooked(small, text, max_norm_ratio=50).parts():
+        part.setup()
+    assert sum(rows for rows, _ in over_text(passes)) == 2 * plain  # all of so short a text
+
+
+def test_a_complete_store_is_read_without_the_model(small, text, tmp_path, passes):
+    store = str(tmp_path / "store")
+    first = hooked(small, text, store=store)
+    first.prepare_data()
+    passes.clear()
+    again = hooked(small, text, store=store)
+    assert again.cache() == Path(store)
+    for part, other in zip(again.parts(), first.parts(), strict=True):
+        part.prepare_data()
+        part.setup()
+        assert torch.equal(part.rows[:], other.rows[:])
+        assert part.d_model == other.d_model == 8
+    assert passes == []
+
+
+def test_a_part_is_its_only_part(small, text):
+    part = hooked(small, text).parts()[2]
+    assert part.parts() == [part]
+
+
+def test_all_hooks_are_removed(small, text, monkeypatch):
+    models = []
+
+    def load(*args, **kwargs):
+        models.append(load_model(*args, **kwargs))
+        return models[-1]
+
+    load_model = activations_file.load_model
+    monkeypatch.setattr(activations_file, "load_model", load)
+    part = hooked(small, text, stream=True, num_activations=200, batch_size=32, buffer_size=64).parts()[1]
+    part.setup()
+    part.train_batch(0, 0)
+    (model,) = models
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num", [2, 137, 1000])
+@pytest.mark.parametrize("stored", [False, True])
+def test_num_activations_is_exact(small, text, tmp_path, num, stored):
+    data = hooked(small, text, num_activations=num, store=str(tmp_path / "store") if stored else None, shard_rows=100)
+    for part in data.parts():
+        assert part.rows.shape == (num, 8)
+        assert {len(column) for column in part.metadata.values()} == {num}
+
+
+def test_num_activations_takes_the_beginning_of_the_text(small, text):
+    everything, some = hooked(small, text, layers=1).metadata, hooked(small, text, layers=1, num_activations=300)
+    assert max(some.metadata["document"]) < max(everything["document"])
+    first = sorted(zip(everything["document"].tolist(), everything["document_position"].tolist(), strict=True))[:300]
+    found = sorted(zip(some.metadata["document"].tolist(), some.metadata["document_position"].tolist(), strict=True))
+    # all but for the sequence that completes them, of which any tokens may be left out
+    assert len(set(first) ^ set(found)) < 2 * 64
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_text_too_short_says_how_many_there_are_before_any_pass_and_begins_no_store(
+    small, text, tmp_path, passes, stored
+):
+    there = len(hooked(small, text, layers=0).rows)
+    passes.clear()
+    store = tmp_path / "store"
+    data = hooked(small, text, num_activations=there + 1, store=str(store) if stored else None)
+    with pytest.raises(ValueError, match=rf"num_activations is {there + 1:,}, but the text gives {there:,}"):
+        data._all.harvest()
+    assert passes == []
+    assert not store.exists()
+
+
+# --- norms ------------------------------------------------------------------------------------------------------------
+
+
+def outlier(token, size=1000.0):
+    def plant(model):
+        model.embed_tokens.weight[token] *= size
+
+    return plant
+
+
+def test_tokens_of_outlying_norm_are_left_out_and_counted(small, small_save, text, tmp_path, logged):
+    token, times, _ = rare_token(small, text)
+    planted = small_save(outlier(token))
+    everything = hooked(planted, text, layers=[1, 2])
+    limited = hooked(planted, text, layers=[1, 2], max_norm_ratio=30, store=str(tmp_path / "store"))
+    usual = everything.metadata["token_id"] != token
+    assert (~usual).sum() == times
+    logged.clear()
+    for part, all_of_it in zip(limited.parts(), everything.parts(), strict=True):
+        assert torch.equal(part.rows[:], all_of_it.rows[usual])
+        for name, column in part.metadata.items():
+            assert torch.equal(column, all_of_it.metadata[name][usual])
+    facts = Store(tmp_path / "store").facts
+    assert facts["dropped_for_norm"] == times
+    assert set(facts["norm_limits"]) == {"1", "2"}
+    for name, part in zip("12", everything.parts(), strict=True):
+        assert facts["norm_limits"][name] == pytest.approx(30 * part.rows.norm(dim=1).median().item(), rel=1e-4)
+    assert f"{times} of {len(usual):,} tokens are left out ({times / len(usual):.2%})" in logged.text
+
+
+def test_what_is_cut_off_at_num_activations_is_not_counted_as_dropped(small, text, tmp_path):
+    data = hooked(small, text, num_activations=500, max_norm_ratio=1000, store=str(tmp_path / "store"))
+    data.prepare_data()
+    store = Store(tmp_path / "store")
+    assert (store.num_rows, store.facts["dropped_for_norm"]) == (500, 0)
+
+
+def test_norms_that_leave_too_few_are_named_as_the_reason(small, text):
+    data = hooked(small, text, num_activations=1500, max_norm_ratio=1.01)
+    with pytest.raises(ValueError, match=r"num_activations is 1,500.*max_norm_ratio 1.01 leaves out [\d,]+: raise it"):
+        data.parts()[0].setup()
+
+
+def test_a_shard_of_which_nothing_is_left_is_refused(small, text, small_save, tmp_path):
+    planted = small_save(outlier(rare_token(small, text)[0]))
+    (tmp_path / "text.txt").write_text("once upon a time\nQ\na cat\n")
+    data = hooked(planted, str(tmp_path / "text.txt"), max_norm_ratio=30, store=str(tmp_path / "store"), shard_rows=1)
+    with pytest.raises(ValueError, match=r"max_norm_ratio is 30.*shard_rows, which is 1"):
+        data.prepare_data()
+
+
+# --- what is wrong with the model or the settings ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_nan_names_the_layer_and_the_document(small, small_save, text, tmp_path, stored):
+    token, _, documents = rare_token(small, text)
+
+    def plant(model):
+        model.layers[1].mlp.down_proj.weight[3, 5] = torch.nan
+
+    store = str(tmp_path / "store") if stored else None
+    with pytest.raises(ValueError, match=r"layer '2' has values that are NaN or infinite .*document \d+"):
+        hooked(small_save(plant), text, store=store)._all.harvest()
+    with pytest.raises(ValueError, match=r"layer '0' has values that are NaN.*document (\d+)") as caught:
+        hooked(small_save(outlier(token, torch.nan)), text)._all.harvest()
+    assert any(f"document {document}," in str(caught.value) for document in documents)
+
+
+def test_nan_in_a_stream_names_the_layer_and_the_document(small, small_save, text):
+    token, _, documents = rare_token(small, text)
+    planted = small_save(outlier(token, torch.nan))
+    there = len(hooked(small, text, layers=0).rows)
+    first = documents[0]  # beyond what is scored
+    before = int((hooked(small, text, layers=0).metadata["document"] < first).sum())
+    assert 2 <= before < there
+    data = hooked(planted, text, layers=1, num_activations=before, stream=True, batch_size=16, buffer_size=4096)
+    data.setup()
+    with pytest.raises(ValueError, match="layer '1' has values that are NaN") as caught:
+        data.train_batch(0, 0)
+    assert any(f"(document {document})" in str(caught.value) for document in documents)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("context_length", 20),
+        ("skip_first", 1),
+        ("layers", [0, 1]),
+        ("packing", True),
+        ("store_dtype", "float16"),
+        ("shard_rows", 300),
+        ("random_weights", 3),
+    ],
+)
+def test_a_store_made_with_other_settings_is_refused_and_the_setting_named(
+    small, text, tmp_path, name, value, complete, monkeypatch
+):
+    store = str(tmp_path / "store")
+    if not complete:
+        monkeypatch.setattr(StoreWriter, "finish", lambda self, **facts: None)
+    hooked(small, text, store=store).prepare_data()
+    monkeypatch.undo()
+    content = files(tmp_path / "store")
+    with pytest.raises(ValueError, match=rf"^{name} is .*, but the store at .* was made with .*: give the same"):
+        hooked(small, text, store=store, **{name: value}).prepare_data()
+    assert files(tmp_path / "store") == content
+
+
+def test_a_store_of_other_weights_is_not_gone_on_with(small, small_save, text, tmp_path, monkeypatch):
+    planted = small_save(lambda model: None)
+    monkeypatch.setattr(StoreWriter, "finish", lambda self, **facts: None)
+    hooked(planted, text, store=str(tmp_path / "store")).prepare_data()
+    monkeypatch.undo()
+    small_save(lambda model: model.norm.weight.mul_(2))
+    with pytest.raises(ValueError, match="weights"):
+        hooked(planted, text, store=str(tmp_path / "store")).prepare_data()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_disk_or_memory_too_small_is_found_before_any_pass_over_the_text(
+    small, text, tmp_path, passes, monkeypatch, stored
+):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
+    monkeypatch.setattr(activations_file, "_total_memory", lambda: 1000)
+    store = tmp_path / "new" / "store"
+    data = hooked(small, text, num_activations=100, store=str(store) if stored else None)
+    with pytest.raises(OSError, match=r"100 activations of 4 layers take .*but there are .*lower num_activations"):
+        data._all.harvest()
+    assert over_text(passes) == []
+    assert not store.exists()
+
+
+def test_the_size_is_said_beforehand(small, text, tmp_path, logged):
+    hooked(small, text, num_activations=1024, store=str(tmp_path / "store"), store_dtype="float16").prepare_data()
+    assert "1,024 activations of 4 layers take 0.00 GiB" in logged.text
+    size = sum(len(content) for name, content in files(tmp_path / "store").items() if "layers" in name)
+    assert size == pytest.approx(1024 * 4 * 8 * 2, abs=4 * 300)  # and their headers
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+@pytest.mark.parametrize("extra", [{}, {"max_norm_ratio": 1.5}, {"num_activations": 1500}])
+def test_a_store_cut_off_is_gone_on_with_to_the_same_bytes(small, text, tmp_path, monkeypatch, extra, cut, passes):
+    def once(name):
+        return hooked(small, text, store=str(tmp_path / name), shard_rows=350, **extra)
+
+    class Killed(BaseException):
+        pass
+
+    def end_shard(self):
+        if self.num_shards == cut:
+            raise Killed
+        original(self)
+
+    original = StoreWriter.end_shard
+    monkeypatch.setattr(StoreWriter, "end_shard", end_shard)
+    with pytest.raises(Killed):
+        once("store").prepare_data()
+    monkeypatch.setattr(StoreWriter, "end_shard", original)
+    assert Store(tmp_path / "store", partial=True).num_rows >= cut
+    passes.clear()
+    once("store").prepare_data()
+    rest = len(over_text(passes))
+    passes.clear()
+    once("whole").prepare_data()
+    assert cut == 0 or rest < len(over_text(passes))
+    assert files(tmp_path / "store") == files(tmp_path / "whole")
+
+
+def test_a_store_cut_off_before_its_end_mark_needs_no_more_passes(small, text, tmp_path, monkeypatch, passes):
+    settings = {"num_activations": 400, "shard_rows": 90}
+    hooked(small, text, store=str(tmp_path / "whole"), **settings).prepare_data()
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "finish", lambda self, **facts: self.end_shard())
+        hooked(small, text, store=str(tmp_path / "store"), **settings).prepare_data()
+    store = Store(tmp_path / "store", partial=True)
+    assert (store.num_rows, store.complete) == (400, False)
+    passes.clear()
+    hooked(small, text, store=str(tmp_path / "store"), **settings).prepare_data()
+    assert over_text(passes) == []
+    assert files(tmp_path / "store") == files(tmp_path / "whole")
