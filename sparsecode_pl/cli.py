@@ -20,9 +20,9 @@ from rich.table import Table
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
 from sparsecode_pl.data import ActivationDataModule, import_plugins
-from sparsecode_pl.data.registry import unknown_plugin
+from sparsecode_pl.data.registry import available_plugins, unknown_plugin
 from sparsecode_pl.measurement.jobs import default_jobs
-from sparsecode_pl.measurement.run import check_options, check_writable, measure, measure_subjects
+from sparsecode_pl.measurement.run import MeasurementError, check_options, check_writable, measure, measure_subjects
 from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.measurement.trainer import TRAINER_DEFAULTS, default_trainer, run_callbacks
 from sparsecode_pl.module import SparseCodingModule
@@ -77,7 +77,9 @@ class SparseCodingParser(LightningArgumentParser):
         message = re.sub(r"^Call to compute_fn of link .* failed: ", "", message, flags=re.DOTALL)
         unknown = re.search(r"Expected a dot import path string: (\S+)", message)
         reasons = re.findall(r"^\s*- (?!Expected a )(.+?)(?=^\s*- |^\s*Given value)", message, re.MULTILINE | re.DOTALL)
-        if unknown:
+        if "ActivationDataModule is abstract" in message:
+            message = f"data is missing: give --data NAME, one of {', '.join(available_plugins())}"
+        elif unknown:
             message = unknown_plugin(unknown[1])
         elif "Union subtypes" in message and len(reasons) == 1:
             message = " ".join(reasons[0].split())
@@ -181,7 +183,10 @@ class SparseCodingCLI(LightningCLI):
             **{name: value for name, value in config.items() if name != "logger"},
         )
         settings = yaml.safe_load(self._parser("measure").dump(self.config["measure"], skip_link_targets=False))
-        measure_subjects(subjects, *options, Path(kwargs["output"]), trainer, settings)
+        try:
+            measure_subjects(subjects, *options, Path(kwargs["output"]), trainer, settings)
+        except MeasurementError as error:
+            sys.exit(f"error: {error}")
 
 
 def _width(data: ActivationDataModule) -> int:

@@ -252,10 +252,10 @@ class SparseCodingModule(LightningModule):
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Squared error of the batch with its codes fixed, which is what the dictionary step descends."""
         if not self.learn:
-            return None
+            return 0 * self.dictionary.atoms.sum()  # not None, which processes together cannot skip a step by
         x = self.dictionary.standardise(batch)
         lam = penalty_at(batch_idx / self.trainer.num_training_batches, *self._span)
         first = self._codes is None

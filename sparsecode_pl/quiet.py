@@ -5,11 +5,10 @@ import warnings
 
 
 def quiet_lightning() -> None:
-    """Silence an advertisement, a warning about PyTorch's internals, and those that a dictionary is not learnt."""
+    """Silence an advertisement, a warning about PyTorch's internals, and one that a dictionary is not learnt."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")
     warnings.filterwarnings("ignore", message=".*configure_optimizers` returned `None`")
-    warnings.filterwarnings("ignore", message="`training_step` returned `None`")
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

@@ -565,7 +565,6 @@ def test_the_hyper_parameters_of_a_fresh_twin_stay_plain_whatever_is_changed(dat
 
 
 @pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`")
-@pytest.mark.filterwarnings("ignore:.*training_step` returned `None`")
 @pytest.mark.parametrize("init", ["data", "random"])
 def test_without_learning_the_atoms_stay_and_the_penalty_settles(data, tmp_path, init):
     module = SparseCodingModule(16, expansion=2, init=init, learn=False, dictionary_steps=2)
@@ -589,7 +588,6 @@ def test_without_learning_the_atoms_stay_and_the_penalty_settles(data, tmp_path,
 
 
 @pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`")
-@pytest.mark.filterwarnings("ignore:.*training_step` returned `None`")
 def test_a_checkpoint_of_a_dictionary_that_is_not_learnt_can_be_gone_on_from(data, tmp_path):
     module = SparseCodingModule(16, expansion=2, learn=False, lr_scheduler=lambda _: pytest.fail("nothing is learnt"))
     fit(module, data, AdaptivePenalty(tolerance=1e-9), max_epochs=1).save_checkpoint(tmp_path / "a.ckpt")

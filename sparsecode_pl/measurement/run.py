@@ -20,6 +20,10 @@ from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 
 
+class MeasurementError(RuntimeError):
+    """Some data sets of a measurement failed; all others are done and written."""
+
+
 def measure(
     module: SparseCodingModule,
     data: ActivationDataModule | Sequence[ActivationDataModule],
@@ -62,7 +66,7 @@ def measure(
     Raises:
         ValueError: an argument is out of its range, or data, controls or module are wrong or do not fit together.
         OSError: the folder cannot be written.
-        RuntimeError: some fits failed; the run folder holds what the others found, and what was wrong.
+        MeasurementError: some data sets failed; the run folder holds what the others gave, and what was wrong.
     """
     check_options(seeds, explained_variance, jobs)
     subjects = prepare(module, data, controls)
@@ -113,7 +117,7 @@ def measure_subjects(
     rank_zero_only(print_table)(records)
     rank_zero_info(f"Results: {run}\nCurves:  tensorboard --logdir {run}")
     if failures:
-        raise RuntimeError(
+        raise MeasurementError(
             f"{len(failures)} of {len(subjects)} data sets failed, the first with {failures[0]}. The results of the "
             f"others are in {run}, and what went wrong in the folder of each, in error.txt"
         )
