@@ -1,5 +1,6 @@
 """A fit in two processes against the same fit in one."""
 
+import json
 import socket
 import sys
 
@@ -23,11 +24,16 @@ def curves(folder):
     return {tag: accumulated.Scalars(tag) for tag in accumulated.Tags()["scalars"]}
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
-def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, tmp_path, monkeypatch):
+@pytest.fixture
+def port() -> str:
+    """A free one, for processes to meet at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+        return str(probe.getsockname()[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
+def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, port, tmp_path, monkeypatch):
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.default_root_dir=two"]
     python("-m", "sparsecode_pl.cli", *FIT, *two, MASTER_PORT=port)
     monkeypatch.chdir(tmp_path)
@@ -43,3 +49,29 @@ def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, tmp_pat
         assert found[tag][-1].value == pytest.approx(expected[tag][-1].value, rel=0.01), tag
     atoms = [Dictionary.load(tmp_path / name / "lightning_logs/version_0/dictionary").atoms for name in ("two", "one")]
     assert (atoms[0] * atoms[1]).sum(1).mean() > 0.999
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
+def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(python, port, tmp_path, monkeypatch):
+    share = ["--controls+=RandomDictionary", "--explained_variance=0.9"]
+    words = ["measure", *FIT[1:], *share]
+    python(
+        "-m",
+        "sparsecode_pl.cli",
+        *words,
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--output=two",
+        MASTER_PORT=port,
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sparsecode"])
+    main([*words, "--trainer.devices=1", "--output=one"])
+    found, expected = (
+        json.loads((tmp_path / name / "version_0" / "results.json").read_text())["results"] for name in ("two", "one")
+    )
+    assert [record["data"] for record in found] == ["SparseLinear a=1.5", "RandomDictionary"]
+    for record, other in zip(found, expected, strict=True):
+        assert record["explained_variance"] >= 0.9
+        for score in [*SCORES, "lam", "heldout_S1"]:
+            assert record[score] == pytest.approx(other[score], rel=0.01), score
