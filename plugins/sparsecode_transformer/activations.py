@@ -1,7 +1,5 @@
 """The activations of a transformer on a text, heard in one pass and kept."""
 
-import os
-import shutil
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -20,6 +18,7 @@ from sparsecode_transformer.listen import Listener
 from sparsecode_transformer.locate import short_name
 from sparsecode_transformer.model import load_model
 from sparsecode_transformer.recipe import Recipe
+from sparsecode_transformer.room import check_room
 from sparsecode_transformer.sites import Site, find_sites
 from sparsecode_transformer.tokenizer import load_tokenizer
 from sparsecode_transformer.tokens import Sequences, tokenize
@@ -279,25 +278,5 @@ class TransformerActivations:
         }
 
     def _check_room(self, rows: int, dtype: torch.dtype) -> None:
-        """Say how much room the activations take, and check that it is there."""
         size = rows * (sum(self.widths.values()) * dtype.itemsize + 4 * len(COLUMNS))
-        what = f"{rows:,} activations of {len(self.widths)} layers take {_gigabytes(size)}"
-        if self.store is None:
-            free, where = _total_memory(), "in memory"
-        else:
-            there = next(folder for folder in (self.store, *self.store.absolute().parents) if folder.exists())
-            free, where = shutil.disk_usage(there).free, f"in {self.store}"
-        rank_zero_info(f"{what} {where}; there are {_gigabytes(free)}")
-        if size > free:
-            raise OSError(
-                f"{what}, but there are {_gigabytes(free)} {where}: lower num_activations, give fewer layers, or "
-                + ("a store on disk" if self.store is None else "another folder as store, or store_dtype float16")
-            )
-
-
-def _total_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 2**30:,.2f} GiB"
+        check_room(f"{rows:,} activations of {len(self.widths)} layers", size, self.store)

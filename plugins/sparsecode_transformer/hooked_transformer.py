@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sparsecode_pl.data import ActivationDataModule, Place, Rows, generator, shuffled_batches
-from sparsecode_pl.data.loader import TrainingBatches, batch_loader
 from sparsecode_transformer.activations import TransformerActivations
 from sparsecode_transformer.locate import short_name
 from sparsecode_transformer.recipe import Recipe
@@ -110,6 +108,8 @@ class HookedTransformer(ActivationDataModule):
         super().__init__(**kwargs)
         if not 0 < refill_share <= 1:
             raise ValueError(f"refill_share is {refill_share}: give a share in (0, 1]")
+        if stream and self.num_workers:
+            raise ValueError(f"num_workers is {self.num_workers}, but a stream is heard in the main process: give 0")
         if buffer_size < self.batch_size:
             raise ValueError(f"buffer_size is {buffer_size}: give at least batch_size, which is {self.batch_size}")
         self.stream = stream
@@ -232,9 +232,6 @@ class HookedTransformer(ActivationDataModule):
         rows = torch.cat(list(itertools.islice(self._batches(random, random, 0, 1), -(-num // self._global_batch()))))
         return rows[:num]
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        """One round of training batches, (batch / world_size, d_model) each."""
-        if not self.stream:
-            return super().train_dataloader()
-        # Each process hears its own part of the text, so what `train_batch` gives is its share already.
-        return batch_loader(TrainingBatches(self.train_batch, 0, 1), self.batches_per_round, num_workers=0)
+    def rank_batch(self, epoch: int, index: int) -> Tensor:
+        """This process's share of a training batch; with `stream` each process hears its own part of the text."""
+        return self.train_batch(epoch, index) if self.stream else super().rank_batch(epoch, index)

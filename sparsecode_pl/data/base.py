@@ -237,6 +237,10 @@ class ActivationDataModule(LightningDataModule, ABC):
             picks.append(self._shuffled(epoch, turn)[max(start - first, 0) : stop - first])
         return self.rows[torch.cat(picks)]
 
+    def rank_batch(self, epoch: int, index: int) -> Tensor:
+        """This process's share of that batch, (batch / world_size, d_model)."""
+        return self.train_batch(epoch, index)[self._rank :: self._world_size]
+
     def _shuffled(self, epoch: int, turn: int) -> Tensor:
         """The training rows in the order of one pass over them; the last order asked for is kept."""
         if self._permutation is None or self._permutation[0] != (epoch, turn):
@@ -257,7 +261,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """One round of training batches, (batch / world_size, d_model) each."""
         self._global_batch()
-        dataset = TrainingBatches(self.train_batch, self._rank, self._world_size)
+        dataset = TrainingBatches(self.rank_batch)
         return batch_loader(dataset, self.batches_per_round, self.num_workers)
 
     def _row_loader(self, index: Tensor, with_index: bool = False) -> DataLoader[Tensor]:

@@ -38,21 +38,17 @@ class BatchSampler(DistributedSampler[Key]):
 
 
 class TrainingBatches(Dataset[Tensor]):
-    """This rank's share of each global training batch: every `world_size`-th row, from row `rank` on.
+    """Training batches.
 
     Args:
-        batch: maps (epoch, index) to the global batch, (batch, d_model).
-        rank: this process.
-        world_size: number of processes.
+        batch: maps (epoch, index) to this process's share of the batch, (batch / world_size, d_model).
     """
 
-    def __init__(self, batch: Callable[[int, int], Tensor], rank: int, world_size: int) -> None:
+    def __init__(self, batch: Callable[[int, int], Tensor]) -> None:
         self.batch = batch
-        self.rank = rank
-        self.world_size = world_size
 
     def __getitem__(self, key: Key) -> Tensor:
-        return self.batch(*key)[self.rank :: self.world_size]
+        return self.batch(*key)
 
 
 class RowBatches(Dataset[Any]):
