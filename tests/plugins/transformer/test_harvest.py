@@ -293,13 +293,13 @@ def test_a_store_cut_off_is_gone_on_with_to_the_same_bytes(small, text, tmp_path
     class Killed(BaseException):
         pass
 
-    def end_shard(self):
+    def commit_shard(self, manifest):
         if self.num_shards == cut:
             raise Killed
-        original(self)
+        original(self, manifest)
 
-    original = StoreWriter.end_shard
-    monkeypatch.setattr(StoreWriter, "end_shard", end_shard)
+    original = StoreWriter._commit_shard
+    monkeypatch.setattr(StoreWriter, "_commit_shard", commit_shard)
     with pytest.raises(Killed):
         once("store").prepare_data()
     monkeypatch.setattr(StoreWriter, "end_shard", original)
