@@ -302,7 +302,7 @@ def test_a_store_cut_off_is_gone_on_with_to_the_same_bytes(small, text, tmp_path
     monkeypatch.setattr(StoreWriter, "_commit_shard", commit_shard)
     with pytest.raises(Killed):
         once("store").prepare_data()
-    monkeypatch.setattr(StoreWriter, "end_shard", original)
+    monkeypatch.setattr(StoreWriter, "_commit_shard", original)
     assert Store(tmp_path / "store", partial=True).num_rows >= cut
     passes.clear()
     once("store").prepare_data()
