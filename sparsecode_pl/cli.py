@@ -22,7 +22,7 @@ from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
 from sparsecode_pl.data import ActivationDataModule, import_plugins
 from sparsecode_pl.data.registry import available_plugins, unknown_plugin
 from sparsecode_pl.measurement.jobs import default_jobs
-from sparsecode_pl.measurement.run import MeasurementError, check_options, check_writable, measure, measure_subjects
+from sparsecode_pl.measurement.run import MeasurementError, check_options, check_writable, measure_subjects
 from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.measurement.trainer import TRAINER_DEFAULTS, default_trainer, run_callbacks
 from sparsecode_pl.module import SparseCodingModule
@@ -58,15 +58,7 @@ class MeasuringTrainer(Trainer):
                 cores where there is none, and 1 where the trainer spreads one fit over devices or nodes.
             output: folder in which the run gets a numbered folder of its own.
         """
-        measure(
-            model,
-            [datamodule, *(also or ())],
-            controls or (),
-            seeds=seeds,
-            explained_variance=explained_variance,
-            jobs=jobs or default_jobs(),
-            folder=output,
-        )
+        raise NotImplementedError("SparseCodingCLI.measure runs in its place")
 
 
 class SparseCodingParser(LightningArgumentParser):
@@ -77,7 +69,9 @@ class SparseCodingParser(LightningArgumentParser):
         message = re.sub(r"^Call to compute_fn of link .* failed: ", "", message, flags=re.DOTALL)
         unknown = re.search(r"Expected a dot import path string: (\S+)", message)
         reasons = re.findall(r"^\s*- (?!Expected a )(.+?)(?=^\s*- |^\s*Given value)", message, re.MULTILINE | re.DOTALL)
-        if "ActivationDataModule is abstract" in message:
+        if "ActivationDataModule is abstract" in message or re.search(
+            r"arguments are required: (measure\.)?data$", message
+        ):
             message = f"data is missing: give --data NAME, one of {', '.join(available_plugins())}"
         elif unknown:
             message = unknown_plugin(unknown[1])
@@ -137,6 +131,10 @@ class SparseCodingCLI(LightningCLI):
         config = self.config[self.subcommand]
         root = config["trainer"]["default_root_dir"] or "."
         check_writable(config["output"] if self.subcommand == "measure" else root)
+        if self.subcommand == "measure":
+            check_options(
+                config["seeds"], config["explained_variance"], 1 if config["jobs"] is None else config["jobs"]
+            )
         path = config.get("ckpt_path")
         cure = "give the checkpoint of a fit, lightning_logs/.../checkpoints/*.ckpt"
         if self.subcommand in ("validate", "test", "predict") and not path:
@@ -170,7 +168,6 @@ class SparseCodingCLI(LightningCLI):
             jobs = default_jobs(config["accelerator"], config["devices"], config["num_nodes"])
         options = kwargs["seeds"], kwargs["explained_variance"], jobs
         try:
-            check_options(*options)
             subjects = prepare(self.model, [self.datamodule, *(kwargs["also"] or ())], kwargs["controls"] or ())
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
@@ -214,6 +211,8 @@ def cache(words: list[str]) -> None:
         path = parser.instantiate_classes(config).data.cache()
     except (OSError, TypeError, ValueError) as error:
         parser.error(str(error), error)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the shards that are finished are safe, and the same command goes on after them")
     rank_zero_info(f"Store: {path}\nRead:  sparsecode measure --data ActivationStore --data.path {path}")
 
 

@@ -1,7 +1,7 @@
 """The activations of a transformer on a text, heard in one pass and kept."""
 
-import zlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from sparsecode_pl.data import MemoryWriter, Progress, Rows, Store, StoreWriter
+from sparsecode_pl.data import MemoryWriter, Progress, Rows, Store, StoreBusyError, StoreWriter
 from sparsecode_transformer.batches import chunks
 from sparsecode_transformer.harvest import COLUMNS, Hearing, harvest, too_few
 from sparsecode_transformer.listen import Listener
 from sparsecode_transformer.locate import short_name
-from sparsecode_transformer.model import load_model
+from sparsecode_transformer.model import load_model, longest_input
+from sparsecode_transformer.model_files import fingerprint
 from sparsecode_transformer.recipe import Recipe
 from sparsecode_transformer.room import check_room
 from sparsecode_transformer.sites import Site, find_sites
@@ -103,7 +104,7 @@ class TransformerActivations:
             ValueError: the text is empty or too short, or sequences are longer than the model takes.
         """
         recipe = self.recipe
-        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        longest = longest_input(self.model)
         if longest is not None and recipe.context_length > longest:
             raise ValueError(
                 f"context_length is {recipe.context_length}, but the model takes {longest} tokens: give at most so many"
@@ -175,8 +176,22 @@ class TransformerActivations:
         stored = Store(self.store, partial=True).num_rows if Store.exists(self.store) else 0
         self._check_room(rows - stored, dtype)
         source = {**self.recipe.origin(), "model": short_name(self.recipe.model_name_or_path), **self._resolved()}
-        with StoreWriter(self.store, self.widths, COLUMNS, dtype=dtype, source=source) as writer:
-            self._hear(writer)
+        store = self.store
+        with self._wait_for_writer(
+            lambda: StoreWriter(store, self.widths, COLUMNS, dtype=dtype, source=source)
+        ) as writer:
+            if not writer.complete:  # another process may have filled it meanwhile, on another machine of the run
+                self._hear(writer)
+
+    @staticmethod
+    def _wait_for_writer(open_writer: Callable[[], StoreWriter]) -> StoreWriter:
+        """Open a writer, when nobody else has the store open."""
+        while True:
+            try:
+                return open_writer()
+            except StoreBusyError as error:
+                rank_zero_info(f"{error}. Waiting")
+                time.sleep(5)
 
     def _hear(self, writer: StoreWriter | MemoryWriter) -> None:
         with Listener(self.model, self.sites) as listener:
@@ -201,6 +216,13 @@ class TransformerActivations:
                 raise ValueError(
                     f"{name} is {value!r}, but the store at {self.store} was made with {made.get(name)!r}: give the "
                     "same, delete that folder, give another path, or read it as it is with ActivationStore"
+                )
+        now = {"fingerprint": fingerprint(self.recipe.model), "text": self.recipe.source.file_identity()}
+        for name, what in (("fingerprint", "model_name_or_path"), ("text", "text")):
+            if now[name] is not None and store.source.get(name) != now[name]:
+                raise ValueError(
+                    f"{what} is {asked[what]!r}, whose content has changed since the store at {self.store} was made: "
+                    "delete that folder, give another path, or read it as it is with ActivationStore"
                 )
         return store if store.complete else None
 
@@ -227,6 +249,10 @@ class TransformerActivations:
                 f"{self.recipe.num_activations:,}, that are scored: lower it or give more text"
             )
         return fresh
+
+    def num_fresh_activations(self) -> int:
+        """How many activations these sequences give before any comes again."""
+        return int(self.sequences.kept()[self._num_scored :].sum())
 
     def stream(self, layer: str, random: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
         """Activations of a layer on the rest of the text, again and again in other orders, without end.
@@ -268,15 +294,13 @@ class TransformerActivations:
 
     def _resolved(self) -> dict[str, Any]:
         """What the settings do not say: which version of the model and the text was met."""
-        weights = 0
-        for weight in self.model.state_dict().values():
-            weights = zlib.crc32(weight.flatten()[:4096].cpu().view(torch.uint8).numpy(), weights)
         return {
             "revision": getattr(self.model.config, "_commit_hash", None) or self.recipe.revision,
-            "weights": f"{weights:08x}",
+            "fingerprint": fingerprint(self.recipe.model),
             "text": self.recipe.source.identity(),
         }
 
     def _check_room(self, rows: int, dtype: torch.dtype) -> None:
         size = rows * (sum(self.widths.values()) * dtype.itemsize + 4 * len(COLUMNS))
-        check_room(f"{rows:,} activations of {len(self.widths)} layers", size, self.store)
+        layers = "1 layer" if len(self.widths) == 1 else f"{len(self.widths)} layers"
+        check_room(f"{rows:,} activations of {layers}", size, self.store)

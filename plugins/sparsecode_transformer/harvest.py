@@ -78,7 +78,8 @@ class Hearing:
             if limits is not None:
                 usual = torch.ones(len(batch.kept), dtype=torch.bool)
                 for name, limit in limits.items():
-                    usual &= (rows[name].float().norm(dim=1) <= limit).cpu()
+                    norms = rows[name].float().norm(dim=1)
+                    usual &= ((norms <= limit) | ~norms.isfinite()).cpu()  # NaN is no outlier: the writer refuses it
                 if not usual.all():
                     rows = {name: one[usual.to(one.device)] for name, one in rows.items()}
                     columns = {name: column[usual] for name, column in columns.items()}
@@ -94,7 +95,7 @@ class Hearing:
         for _, rows, _ in self.rows(which, None):
             for name, one in rows.items():
                 norms.setdefault(name, []).append(one.float().norm(dim=1).cpu())
-        return {name: self.max_norm_ratio * float(torch.cat(each).median()) for name, each in norms.items()}
+        return {name: self.max_norm_ratio * float(torch.cat(each).nanmedian()) for name, each in norms.items()}
 
 
 def harvest(hearing: Hearing, writer: Writer, num_sequences: int, num_activations: int | None, shard_rows: int) -> None:

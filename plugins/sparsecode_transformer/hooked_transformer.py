@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.data import ActivationDataModule, Place, Rows, generator, shuffled_batches
@@ -45,6 +46,7 @@ class HookedTransformer(ActivationDataModule):
         text_column: column of the text.
         streaming: read a data set of the hub without downloading the whole.
         max_documents: read so many documents at most.
+        text_revision: branch, tag or commit of the data set on the hub.
         context_length: most tokens in a sequence; documents are cut there.
         packing: join documents instead, and cut them into sequences of that length.
         keep_special: let special tokens (BOS, CLS, SEP ...) count.
@@ -86,6 +88,7 @@ class HookedTransformer(ActivationDataModule):
         text_column: str = "text",
         streaming: bool = False,
         max_documents: int | None = None,
+        text_revision: str | None = None,
         context_length: int = 256,
         packing: bool = False,
         keep_special: bool = False,
@@ -113,6 +116,7 @@ class HookedTransformer(ActivationDataModule):
         if buffer_size < self.batch_size:
             raise ValueError(f"buffer_size is {buffer_size}: give at least batch_size, which is {self.batch_size}")
         self.stream = stream
+        self.device = device
         self.buffer_size = buffer_size
         self.refill_share = refill_share
         self._all = TransformerActivations(Recipe(**settings), store, device, stream)
@@ -155,7 +159,13 @@ class HookedTransformer(ActivationDataModule):
     @property
     def place(self) -> Place:
         """Which layer of which model."""
-        return Place(short_name(self._all.recipe.model_name_or_path), self.layer)
+        return Place(self._model_name, self.layer)
+
+    @property
+    def _model_name(self) -> str:
+        recipe = self._all.recipe
+        random = "" if recipe.random_weights is None else f" with random weights {recipe.random_weights}"
+        return short_name(recipe.model_name_or_path) + random
 
     @property
     def label(self) -> str:
@@ -163,7 +173,7 @@ class HookedTransformer(ActivationDataModule):
         recipe = self._all.recipe
         layers = recipe.layers if isinstance(recipe.layers, list) else [recipe.layers]
         which = self._layer or ", ".join(map(str, layers))
-        return f"{short_name(recipe.model_name_or_path)} layer{'' if which == self._layer else 's'} {which}"
+        return f"{self._model_name} layer{'' if which == self._layer else 's'} {which}"
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -196,7 +206,11 @@ class HookedTransformer(ActivationDataModule):
 
     @cached_property
     def metadata(self) -> Mapping[str, list[str] | Tensor]:
-        """Of each row token_id, position (in the sequence), document and document_position, (n,) int32."""
+        """Of each row token_id, position (in the sequence), document and document_position, (n,) int32.
+
+        `document` counts those of the text that are not empty, from 0; `document_position` is the index among its own
+        tokens.
+        """
         return dict(self._all.columns())
 
     # --- stream ----------------------------------------------------------------------------------------------------
@@ -206,6 +220,12 @@ class HookedTransformer(ActivationDataModule):
         super().setup(stage)
         if self.stream:
             self._all.num_fresh(self._world_size)
+            fresh, needed = self._all.num_fresh_activations(), self.batch_size * self.batches_per_round
+            if fresh < needed:
+                rank_zero_warn(
+                    f"stream is true, and the text gives {fresh:,} activations beyond those scored, but a round takes "
+                    f"{needed:,}: they come again and again. Give more text, or lower num_activations"
+                )
 
     def _batches(self, order: torch.Generator, mixing: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
         """Fresh batches of one process, without end."""

@@ -12,7 +12,7 @@ from sparsecode_transformer.errors import config_errors, first_line, weight_erro
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NAMED = 3
 
 
@@ -50,8 +50,8 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModel
 
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(_DTYPES)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     place = _device(device)
     with _quiet():
         cure = "" if trust_remote_code else ", or set trust_remote_code to true if you trust the authors of that code"
@@ -60,14 +60,14 @@ def load_model(
             if random_weights is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.default_generator.manual_seed(random_weights)  # torch.manual_seed would reseed the GPUs too
-                    whole = AutoModel.from_config(config, dtype=_DTYPES[dtype], trust_remote_code=trust_remote_code)
+                    whole = AutoModel.from_config(config, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
         if random_weights is None:
             with weight_errors(model):
                 whole, loaded = AutoModel.from_pretrained(
                     model,
                     config=config,
                     revision=revision,
-                    dtype=_DTYPES[dtype],
+                    dtype=DTYPES[dtype],
                     trust_remote_code=trust_remote_code,
                     ignore_mismatched_sizes=True,
                     output_loading_info=True,
@@ -76,6 +76,16 @@ def load_model(
     if random_weights is None:
         _check_weights(model, whole, body, loaded)
     return body.eval().requires_grad_(False).to(place)
+
+
+def longest_input(model: "PreTrainedModel") -> int | None:
+    """Most tokens that a model takes; None where nothing limits it."""
+    longest: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        # RoBERTa and its kin count positions from behind that of the padding.
+        if longest is not None and name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            return longest if module.padding_idx is None else longest - module.padding_idx - 1
+    return longest
 
 
 def _device(device: str) -> torch.device:

@@ -1,5 +1,10 @@
 """The files of a model, in a folder or on the hub."""
 
+import hashlib
+from pathlib import Path
+
+_ENDS = 2**20
+
 
 def model_file(model: str, name: str, revision: str | None = None) -> str | None:
     """The path of one of a model's files, downloaded if need be; None if the model has no such file.
@@ -15,3 +20,24 @@ def model_file(model: str, name: str, revision: str | None = None) -> str | None
         return cached_file(model, name, revision=revision)
     except OSError:
         return None
+
+
+def fingerprint(model: str) -> str | None:
+    """What tells the model in a folder from another, without reading it whole; None for one on the hub.
+
+    A SHA-256 of the configuration and, of each file of weights, the name, the size and both ends.
+
+    Args:
+        model: a folder, or a name on the hub.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_ENDS))
+            file.seek(-min(_ENDS, path.stat().st_size), 2)
+            digest.update(file.read())
+    return digest.hexdigest()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparsecode_pl.data import ActivationDataModule, Control
+from sparsecode_pl.data import ActivationDataModule, ActivationStore, Control, TensorActivations
 from sparsecode_transformer.hooked_transformer import HookedTransformer
 
 
@@ -26,7 +26,7 @@ class RandomModel(Control):
     def __init__(self, store: str | None = None, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         self.store = store
-        self._models: dict[str, list[ActivationDataModule]] = {}
+        self._models: dict[str, dict[str, ActivationDataModule]] = {}
 
     def of(self, source: ActivationDataModule) -> ActivationDataModule:
         """The same layer of the random model."""
@@ -36,9 +36,12 @@ class RandomModel(Control):
                 f"RandomModel is a control of HookedTransformer, or of a store that it filled, but {source.label} is "
                 "none: leave RandomModel out"
             )
+        subset, num = None, len(source.rows)
+        if isinstance(source, ActivationStore):
+            subset, num = source.subset, source.num_stored
         settings = {
             **origin["init_args"],
-            "num_activations": len(source.rows),
+            "num_activations": num,
             "max_norm_ratio": None,  # its norms are of another kind; the tokens are the same but for those
             "random_weights": self.seed,
             "store": None if self.store is None else str(Path(self.store) / place.model),
@@ -48,8 +51,18 @@ class RandomModel(Control):
             "seed": source.seed,
         }
         if isinstance(source, HookedTransformer):
-            settings |= {name: getattr(source, name) for name in ("stream", "buffer_size", "refill_share")}
+            settings |= {name: getattr(source, name) for name in ("device", "stream", "buffer_size", "refill_share")}
         key = json.dumps(settings, sort_keys=True)
         if key not in self._models:
-            self._models[key] = HookedTransformer(**settings).parts()
-        return next(part for part in self._models[key] if part.place is not None and part.place.layer == place.layer)
+            self._models[key] = {part.place.layer: part for part in HookedTransformer(**settings).parts() if part.place}
+        layers = self._models[key]
+        if place.layer not in layers:
+            raise ValueError(
+                f"layer is {place.layer!r}, but {settings['model_name_or_path']} has {', '.join(layers)}: it is no "
+                "longer the model that the store was made of, so leave RandomModel out"
+            )
+        layer = layers[place.layer]
+        if subset is None:
+            return layer
+        batches = {name: settings[name] for name in ("batch_size", "batches_per_round", "val_split", "seed")}
+        return TensorActivations(layer.rows[subset], name=layer.label, **batches)

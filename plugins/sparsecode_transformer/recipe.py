@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsecode_transformer.locate import locate_model
+from sparsecode_transformer.model import DTYPES
 from sparsecode_transformer.sites import SiteKind
 from sparsecode_transformer.text import TextSource
 
@@ -27,6 +28,7 @@ class Recipe:
     text_column: str
     streaming: bool
     max_documents: int | None
+    text_revision: str | None
     context_length: int
     packing: bool
     keep_special: bool
@@ -51,6 +53,9 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}: give at least {least}")
+        for name in ("dtype", "store_dtype"):
+            if getattr(self, name) not in DTYPES:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give one of {', '.join(DTYPES)}")
         if self.max_norm_ratio is not None and not self.max_norm_ratio > 1:
             raise ValueError(f"max_norm_ratio is {self.max_norm_ratio}: give a multiple of the median norm above 1")
         if not 0 <= self.skip_first < self.context_length:
@@ -69,7 +74,9 @@ class Recipe:
     @property
     def source(self) -> TextSource:
         """Where the text is read from."""
-        return TextSource(self.text, self.split, self.text_column, self.streaming, self.max_documents)
+        return TextSource(
+            self.text, self.split, self.text_column, self.streaming, self.max_documents, self.text_revision
+        )
 
     def origin(self) -> dict[str, Any]:
         """What makes these activations again, wherever it is called: `class_path` and `init_args`."""

@@ -75,14 +75,22 @@ class TextSource:
 
         The revision of a data set is the one named here where the commit cannot be found out.
         """
+        local = self.file_identity()
+        if local is not None:
+            return local
+        name, config = self._dataset()
+        name = Path(name).name if Path(name).is_dir() else name
         read = {"column": self.column, "max_documents": self.max_documents}
+        return {"dataset": name, "config": config, "split": self.split, "revision": self._commit(), **read}
+
+    def file_identity(self) -> dict[str, Any] | None:
+        """The same of a local file; None for a data set."""
         path = self._file()
         if path is None:
-            name, config = self._dataset()
-            name = Path(name).name if Path(name).is_dir() else name
-            return {"dataset": name, "config": config, "split": self.split, "revision": self._commit(), **read}
+            return None
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+        read = {"column": self.column, "max_documents": self.max_documents}
         return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest, **read}
 
     def _file(self) -> Path | None:

@@ -13,7 +13,7 @@ from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.sampled import SampledActivations
 from sparsecode_pl.data.seeding import generator
 from sparsecode_pl.data.shuffle import shuffled_batches
-from sparsecode_pl.data.store import ActivationStore, MemoryWriter, Store, StoreWriter, write_store
+from sparsecode_pl.data.store import ActivationStore, MemoryWriter, Store, StoreBusyError, StoreWriter, write_store
 from sparsecode_pl.data.tensor import TensorActivations
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "SampledActivations",
     "Statistics",
     "Store",
+    "StoreBusyError",
     "StoreWriter",
     "TensorActivations",
     "available_plugins",

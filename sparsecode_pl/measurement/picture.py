@@ -64,7 +64,7 @@ def draw_layers(records: list[dict[str, Any]]) -> Figure:
         bottom.set_xlabel("layer")
     shown = {label: handle for axes in grid[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    figure.suptitle(f"{question(records)}  Lower is sparser  (dashed: held-out rows)", fontsize=11)
+    figure.suptitle(f"{question(records)}\nLower is sparser; dashed: held-out rows", fontsize=11)
     return figure
 
 

@@ -99,7 +99,8 @@ def measure_subjects(
     """Fit what `prepare` has listed, and report; see `measure`."""
     run = _run_folder(folder)
     digits = len(str(len(subjects) - 1))
-    folders = [run / f"{number:0{digits}}-{_slug(subject.title)}" for number, subject in enumerate(subjects)]
+    whole = run.absolute()  # other processes may have started elsewhere
+    folders = [whole / f"{number:0{digits}}-{_slug(subject.title)}" for number, subject in enumerate(subjects)]
     found: dict[int, Record] = {}
     failures: list[Failure] = []
     for number, outcome in run_jobs(subjects, folders, trainer, seeds, explained_variance, jobs):
@@ -130,11 +131,10 @@ def _in_order(subjects: list[Subject], found: dict[int, Record]) -> list[Record]
     for number in sorted(found):
         subject = subjects[number]
         record: Record = {"data": subject.label}
-        source = subjects[number if subject.control_of is None else subject.control_of]
-        if source.data.place is not None:
-            record |= {"model": source.data.place.model, "layer": source.data.place.layer}
+        if subject.place is not None:
+            record |= {"model": subject.place.model, "layer": subject.place.layer}
         if subject.control_of is not None:
-            record["control_of"] = source.label
+            record["control_of"] = subjects[subject.control_of].label
         record |= found[number]
         base = found.get(number if subject.control_of is None else subject.control_of, {})
         for name in ("S1", "heldout_S1"):

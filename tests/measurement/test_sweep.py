@@ -366,3 +366,13 @@ def test_when_all_fail_there_are_files_and_a_table_all_the_same(run, layered, tm
     assert written(tmp_path / "runs" / "version_0")[0]["error"] == "RuntimeError: the disk is gone"
     assert "failed" in capsys.readouterr().out
     assert not (tmp_path / "runs" / "version_0" / "sparsity.png").exists()
+
+
+def test_models_of_one_name_are_told_apart(run, layered):
+    records = run(SparseCodingModule(8, lam=0.5), [layered((8, 8)), layered((8, 8))], Gaussian())
+    models = list(dict.fromkeys(record["model"] for record in records))
+    assert models == [models[0], f"{models[0]} (2)"]
+    assert len({(record["model"], record["layer"], record["data"]) for record in records}) == len(records) == 8
+    for record in records:
+        if "control_of" in record:
+            assert record["control_of"].startswith(f"{record['model']} ")

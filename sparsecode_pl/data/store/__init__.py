@@ -15,8 +15,9 @@ stored as it is, and every language has a reader.
 
 from sparsecode_pl.data.store.activation_store import ActivationStore
 from sparsecode_pl.data.store.arrays import write_store
+from sparsecode_pl.data.store.lock import StoreBusyError
 from sparsecode_pl.data.store.memory import MemoryWriter
 from sparsecode_pl.data.store.reader import Store, StoredRows
 from sparsecode_pl.data.store.writer import StoreWriter
 
-__all__ = ["ActivationStore", "MemoryWriter", "Store", "StoreWriter", "StoredRows", "write_store"]
+__all__ = ["ActivationStore", "MemoryWriter", "Store", "StoreBusyError", "StoreWriter", "StoredRows", "write_store"]

@@ -70,7 +70,7 @@ class ActivationStore(ActivationDataModule):
                 f"layer is {_ALL!r}, and the store has {len(self._layers)} layers ({', '.join(self._layers)}), but one "
                 "dictionary is learnt of one layer: give one of them, or use `sparsecode measure`"
             )
-        index = self._index
+        index = self.subset
         return self._stored[0] if index is None else _Subset(self._stored[0], index)
 
     def parts(self) -> list[ActivationDataModule]:
@@ -112,7 +112,7 @@ class ActivationStore(ActivationDataModule):
     @property
     def metadata(self) -> dict[str, list[str] | Tensor] | None:
         """The store's columns, for the rows taken, (n,) int32 each."""
-        index = self._index
+        index = self.subset
         columns = self._store.columns()
         return {name: column if index is None else column[index] for name, column in columns.items()} or None
 
@@ -125,8 +125,13 @@ class ActivationStore(ActivationDataModule):
         return str(self._store.source.get("model", self._store.path.resolve().name))
 
     @property
-    def _index(self) -> Tensor | None:
-        """Which rows are taken, ascending; None for all."""
+    def num_stored(self) -> int:
+        """Rows in the store."""
+        return self._store.num_rows
+
+    @property
+    def subset(self) -> Tensor | None:
+        """Which of them are taken, ascending; None for all."""
         if self.num_activations is None:
             return None
         order = torch.randperm(self._store.num_rows, generator=generator(self.seed, _SUBSET))

@@ -31,7 +31,7 @@ class StoredRows:
 
     def __init__(self, paths: list[Path], sizes: list[int], width: int) -> None:
         self.shape = (sum(sizes), width)
-        self._paths = paths
+        self._paths = [path.absolute() for path in paths]  # other processes may have started elsewhere
         self._starts = torch.tensor([0, *accumulate(sizes)])
 
     @cached_property

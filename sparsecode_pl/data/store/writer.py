@@ -16,6 +16,7 @@ from torch import Tensor
 from sparsecode_pl.data.store.block import check_block
 from sparsecode_pl.data.store.files import checksum, partial_path, write_file
 from sparsecode_pl.data.store.integrity import check_files
+from sparsecode_pl.data.store.lock import StoreLock
 from sparsecode_pl.data.store.manifest import MANIFEST, Manifest, Shard, column_file, layer_file, plain
 from sparsecode_pl.data.store.shard_file import ShardFile
 
@@ -39,6 +40,7 @@ class StoreWriter:
         ValueError: a name, width or dtype is not allowed, the folder holds a store of other settings, or a finished
             shard of it is spoilt.
         TypeError: the source is not of plain types.
+        StoreBusyError: another writer has it open.
         OSError: it cannot be written.
 
     Attributes:
@@ -71,6 +73,16 @@ class StoreWriter:
         self._manifest = Manifest(
             str(dtype).removeprefix("torch."), dict(layers), list(columns), plain("source", source or {})
         )
+        if not (self.path / MANIFEST).is_file():
+            _check_empty(self.path)
+        self._lock = StoreLock(self.path)
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self) -> None:
         if (self.path / MANIFEST).is_file():
             stored = Manifest.read(self.path)
             _check_same(self.path, self._manifest, stored)
@@ -78,9 +90,7 @@ class StoreWriter:
             self._manifest = stored
             self._remove_leftovers()
         else:
-            _check_empty(self.path)
             with self._writing():
-                self.path.mkdir(parents=True, exist_ok=True)
                 self._commit(self._manifest)
 
     @property
@@ -215,6 +225,7 @@ class StoreWriter:
             file.discard()
         self._forget()
         self._closed = True
+        self._lock.release()
 
     def _remove_leftovers(self) -> None:
         """Remove what a killed process left: partial files, and shards that the manifest does not know."""

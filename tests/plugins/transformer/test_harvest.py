@@ -279,7 +279,7 @@ def test_a_disk_or_memory_too_small_is_found_before_any_pass_over_the_text(
 
 def test_the_size_is_said_beforehand(small, text, tmp_path, logged):
     hooked(small, text, num_activations=1024, store=str(tmp_path / "store"), store_dtype="float16").prepare_data()
-    assert "1,024 activations of 4 layers take 0.00 GiB" in logged.text
+    assert "1,024 activations of 4 layers take 0 MB in" in logged.text
     size = sum(len(content) for name, content in files(tmp_path / "store").items() if "layers" in name)
     assert size == pytest.approx(1024 * 4 * 8 * 2, abs=4 * 300)  # and their headers
 
@@ -325,3 +325,49 @@ def test_a_store_cut_off_before_its_end_mark_needs_no_more_passes(small, text, t
     hooked(small, text, store=str(tmp_path / "store"), **settings).prepare_data()
     assert over_text(passes) == []
     assert files(tmp_path / "store") == files(tmp_path / "whole")
+
+
+def test_what_is_not_finite_is_no_outlier(small, small_save, text):
+    token, _, _ = rare_token(small, text)
+    for value in (torch.nan, torch.inf):
+        planted = small_save(outlier(token, value))
+        with pytest.raises(ValueError, match=r"layer '0' has values that are NaN or infinite .*document \d+"):
+            hooked(planted, text, layers=0, max_norm_ratio=20)._all.harvest()
+
+
+def test_a_complete_store_of_another_text_or_model_is_refused(small_save, text, tmp_path):
+    own = tmp_path / "own.txt"
+    own.write_text(Path(text).read_text())
+    model, store = small_save(lambda model: None), str(tmp_path / "store")
+    hooked(model, str(own), store=store).prepare_data()
+    hooked(model, str(own), store=store).prepare_data()
+    own.write_text(own.read_text().replace("e", "a"))
+    with pytest.raises(ValueError, match=r"text is '.*own.txt', whose content has changed since the store"):
+        hooked(model, str(own), store=store).prepare_data()
+    own.write_text(Path(text).read_text())
+    hooked(model, str(own), store=store).prepare_data()
+    small_save(outlier(5, 3.0))
+    with pytest.raises(ValueError, match=r"model_name_or_path is '.*', whose content has changed since the store"):
+        hooked(model, str(own), store=store).prepare_data()
+
+
+@pytest.mark.parametrize("name", ["dtype", "store_dtype"])
+def test_an_unknown_dtype_is_refused_at_once(small, text, name):
+    with pytest.raises(ValueError, match=f"{name} is 'float8': give one of float32, bfloat16, float16"):
+        hooked(small, text, **{name: "float8"})
+
+
+def test_a_store_that_is_being_written_is_waited_for(small, text, tmp_path, logged, monkeypatch):
+    first = hooked(small, text, store=str(tmp_path / "store"))
+    busy = StoreWriter(tmp_path / "store", {"0": 8})
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        busy.__exit__(None, None, None)
+        (tmp_path / "store" / "manifest.json").unlink()
+
+    monkeypatch.setattr("time.sleep", nap)
+    first._all._wait_for_writer(lambda: StoreWriter(tmp_path / "store", {"0": 8}))
+    assert len(naps) == 1
+    assert "another writer" in logged.text

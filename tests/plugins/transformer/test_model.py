@@ -5,7 +5,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from sparsecode_transformer.locate import locate_model
-from sparsecode_transformer.model import _best_device, load_model
+from sparsecode_transformer.model import _best_device, load_model, longest_input
 from transformers.utils import logging
 
 
@@ -204,3 +204,19 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch, process, 
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     assert _best_device() == device
+
+
+def test_the_longest_input_is_that_of_the_position_embeddings():
+    sizes = {
+        "vocab_size": 9,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+    }
+    bert = transformers.BertModel(transformers.BertConfig(max_position_embeddings=66, **sizes))
+    roberta = transformers.RobertaModel(transformers.RobertaConfig(max_position_embeddings=66, **sizes))
+    assert (longest_input(bert), longest_input(roberta)) == (66, 64)
+    roberta(torch.full((1, 64), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        roberta(torch.full((1, 65), 5))

@@ -22,7 +22,8 @@ def test_it_has_the_same_tokens_and_layer_but_other_numbers(small, text):
     control = RandomModel()
     for part in data.parts():
         random = control.of(part)
-        assert (random.place, random.d_model) == (part.place, part.d_model)
+        assert (random.place.layer, random.d_model) == (part.place.layer, part.d_model)
+        assert random.place.model == f"{part.place.model} with random weights 0"
         for name, column in part.metadata.items():
             assert torch.equal(random.metadata[name], column)  # in the same order too
         assert random.rows.shape == part.rows.shape
@@ -85,16 +86,26 @@ def test_it_is_a_control_of_a_store_that_was_filled(small, text, tmp_path, num):
     control = RandomModel()
     for part in ActivationStore(str(tmp_path / "store"), num_activations=num).parts():
         random = control.of(part)
-        assert (random.place, len(random.rows)) == (part.place, len(part.rows))
-        if num is None:
-            assert torch.equal(random.metadata["token_id"], part.metadata["token_id"])
+        assert random.label == f"llama with random weights 0 layer {part.layer}"
+        whole = hooked(small, text, layers=[1, "layers.0.mlp"], random_weights=0).parts()
+        expected = {one.place.layer: one.rows for one in whole}[part.layer]
+        assert torch.equal(random.rows, expected if num is None else expected[part.subset])  # the same tokens
+
+
+def test_it_is_refused_where_the_model_is_no_longer_what_the_store_was_made_of(small, save_small, text, tmp_path):
+    folder = save_small(tmp_path / "model", lambda model: None)
+    hooked(folder, text, layers="layers.*.mlp", store=str(tmp_path / "store")).prepare_data()
+    part = ActivationStore(str(tmp_path / "store")).parts()[0]
+    part._store.source["init_args"]["layers"] = "0"
+    with pytest.raises(ValueError, match=r"layer is 'layers.0.mlp', but .* has 0: it is no longer the model"):
+        RandomModel().of(part)
 
 
 def test_its_activations_may_be_kept_in_a_store(small, text, tmp_path, passes):
     part = hooked(small, text, layers=[0, 3]).parts()[1]
     random = RandomModel(store=str(tmp_path / "random")).of(part)
     random.prepare_data()
-    store = Store(tmp_path / "random")
+    store = Store(tmp_path / "random" / part.place.model)
     assert store.source["init_args"]["random_weights"] == 0
     assert list(store.layers) == ["0", "3"]
     passes.clear()
