@@ -1,12 +1,26 @@
 """Given atoms and activations, find codes.
 
-`greedy_encode` is the paper's coefficient step (appendix C); a `Coder` is a configured way to find codes, `GreedyCoder`
-the default one. `reconstruct` goes the other way. Codes are sparse CSR tensors (n, m) throughout.
+`greedy_encode` is the paper's coefficient step (appendix C), `lasso_encode` finds the exact codes that it approximates,
+with a certificate. A `Coder` is a configured way to find codes: `GreedyCoder`, the default, `LassoCoder` or
+`MatchingPursuitCoder`. `reconstruct` goes the other way. Codes are sparse CSR tensors (n, m) throughout.
 """
 
-from sparsecode_pl.coding.coder import Coder, GreedyCoder
+from sparsecode_pl.coding.coder import Coder, GreedyCoder, LassoCoder, MatchingPursuitCoder
 from sparsecode_pl.coding.codes import csr_codes, reconstruct
 from sparsecode_pl.coding.greedy import greedy_encode
+from sparsecode_pl.coding.lasso import LassoCodes, lasso_encode
 from sparsecode_pl.coding.shards import load_codes, save_codes
 
-__all__ = ["Coder", "GreedyCoder", "csr_codes", "greedy_encode", "load_codes", "reconstruct", "save_codes"]
+__all__ = [
+    "Coder",
+    "GreedyCoder",
+    "LassoCoder",
+    "LassoCodes",
+    "MatchingPursuitCoder",
+    "csr_codes",
+    "greedy_encode",
+    "lasso_encode",
+    "load_codes",
+    "reconstruct",
+    "save_codes",
+]

@@ -4,9 +4,11 @@ import importlib
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparsecode_pl.coding.greedy import Backend, greedy_encode
+from sparsecode_pl.coding.lasso import check_precision, lasso_encode
 
 
 class Coder(ABC):
@@ -67,3 +69,57 @@ class GreedyCoder(Coder):
     def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
         """Greedy codes, sparse CSR (n, m); see `Coder`."""
         return greedy_encode(x, atoms, lam, max_atoms=self.max_atoms, backend=self.backend)
+
+
+class LassoCoder(Coder):
+    """The exact coefficients (paper, section 2), to a relative duality gap; see `lasso_encode`.
+
+    Args:
+        tol: relative duality gap, > 0.
+        max_iter: most iterations a sample, >= 1.
+        backend: "auto", "torch" or "numba".
+
+    Raises:
+        ValueError: `tol` or `max_iter` is out of its range.
+    """
+
+    def __init__(self, tol: float = 1e-4, max_iter: int = 10_000, backend: Backend = "auto") -> None:
+        check_precision(tol, max_iter)
+        self.tol = tol
+        self.max_iter = max_iter
+        self.backend: Backend = backend
+
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+        """Exact codes, sparse CSR (n, m); see `Coder`."""
+        return lasso_encode(x, atoms, lam, tol=self.tol, max_iter=self.max_iter, backend=self.backend).codes
+
+
+class MatchingPursuitCoder(Coder):
+    """Matching pursuit with a fixed number of steps, without shrinkage and without taking an atom twice.
+
+    Each step takes the atom, among those not yet chosen for the sample, with the largest dot product with the residual
+    r, and its coefficient is that product r.f. A sample ends early only when no product is positive. The penalty plays
+    no part in the codes: `lam` still weighs them in the scores, but does not say how many they are.
+
+    Args:
+        k: atoms a sample, >= 1.
+        backend: "auto", "torch" or "numba".
+
+    Raises:
+        ValueError: `k` is below 1.
+
+    Example:
+        >>> MatchingPursuitCoder(k=2)(torch.tensor([[3.0, 1.0, 2.0]]), torch.eye(3), lam=1.0).to_dense()
+        tensor([[3., 0., 2.]])
+    """
+
+    def __init__(self, k: int, backend: Backend = "auto") -> None:
+        if k < 1:
+            raise ValueError(f"k is {k}: give at least 1")
+        self.k = k
+        self.backend: Backend = backend
+
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+        """Codes of at most k atoms a sample, sparse CSR (n, m); see `Coder`. `lam` is ignored."""
+        no_penalty = 2 * torch.finfo(x.dtype).tiny  # the greedy step without shrinkage
+        return greedy_encode(x, atoms, no_penalty, max_atoms=self.k, backend=self.backend)

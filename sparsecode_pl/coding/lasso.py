@@ -1,0 +1,122 @@
+"""The exact coefficients of the paper, eq. 1: a non-negative lasso with a certificate."""
+
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from sparsecode_pl.coding.checks import check_penalty, check_problem
+from sparsecode_pl.coding.greedy import Backend
+from sparsecode_pl.coding.lasso_numba import lasso_numba
+from sparsecode_pl.coding.lasso_torch import lasso_torch
+
+BACKENDS = {"torch": lasso_torch, "numba": lasso_numba}
+
+
+class LassoCodes(NamedTuple):
+    """What `lasso_encode` returns.
+
+    Attributes:
+        codes: sparse CSR (n, m), all values > 0, dtype of x, int64 indices ascending in each row.
+        gap: duality gap of each sample over its objective, (n,) float64, >= 0 but for rounding; 0 where x is 0. No
+            codes have an objective that is lower by more than this share.
+        iterations: of each sample, (n,) int64: sweeps of coordinate descent (numba) or gradient steps (torch).
+    """
+
+    codes: Tensor
+    gap: Tensor
+    iterations: Tensor
+
+
+@torch.no_grad()
+def lasso_encode(
+    x: Tensor,
+    atoms: Tensor,
+    lam: float,
+    *,
+    tol: float = 1e-4,
+    warm_start: Tensor | None = None,
+    max_iter: int = 10_000,
+    backend: Backend = "auto",
+) -> LassoCodes:
+    """Find the non-negative lasso codes of each sample, exact to a duality gap (paper, section 2).
+
+    Each sample's objective P = ||r||^2 + lam * sum(codes), with r = x - codes @ atoms, is minimised over codes >= 0.
+    The point theta = r * min(1, (lam/2) / max_i f_i.r) is feasible for the dual problem, whose objective there,
+    D = ||x||^2 - ||x - theta||^2, no codes can undercut: the gap P - D bounds what is missing to the minimum. A sample
+    is done once its gap is at most `tol` times P. The minimum is one, the codes that reach it may be many, for instance
+    where atoms are equal.
+
+    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64.
+
+    Args:
+        x: activations, centred, (n, d) float32 or float64.
+        atoms: unit rows, (m, d), dtype and device of x.
+        lam: penalty, > 0, in units of x.
+        tol: relative duality gap to reach, > 0.
+        warm_start: codes to start from, >= 0, sparse CSR (n, m) on the device of x; the greedy step's if None.
+        max_iter: most iterations a sample, >= 1.
+        backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
+            Both keep a Gram matrix of m^2 values; torch also dense codes, numba the correlations of some samples.
+
+    Returns:
+        Codes, relative gaps and iterations. Warns where samples stopped above `tol`.
+
+    Raises:
+        ValueError: lam <= 0, atoms not of unit norm, values that are not finite, widths that differ, an unknown
+            backend, a tolerance or a bound on iterations out of range, or a warm start that is no code of this x.
+
+    Example:
+        >>> x, atoms = torch.tensor([[3.0, 1.0]]).double(), torch.tensor([[1.0, 0.0], [0.6, 0.8]]).double()
+        >>> codes, gap, _ = lasso_encode(x, atoms, lam=1.0, tol=1e-10)
+        >>> codes.to_dense(), bool(gap <= 1e-10)
+        (tensor([[1.9375, 0.9375]], dtype=torch.float64), True)
+    """
+    lam = check_penalty(lam)
+    check_problem(x, atoms, None)
+    check_precision(tol, max_iter)
+    if backend == "auto":
+        backend = "numba" if x.device.type == "cpu" else "torch"
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}: give one of {', '.join(['auto', *BACKENDS])}")
+    if backend == "numba" and x.device.type != "cpu":
+        raise ValueError(f"backend is 'numba', but x is on {x.device}: use 'torch', or move x and atoms to the CPU")
+    if warm_start is not None:
+        _check_warm_start(warm_start, x, len(atoms))
+    found = LassoCodes(*BACKENDS[backend](x, atoms, lam, tol, warm_start, max_iter))
+    missed = int((found.gap > tol).sum())
+    if missed:
+        rank_zero_warn(
+            f"{missed} of {len(x)} samples stopped at a relative duality gap above tol, {tol:g} (largest: "
+            f"{float(found.gap.max()):.1e}): raise max_iter from {max_iter}, raise tol, or give float64"
+        )
+    return found
+
+
+def check_precision(tol: float, max_iter: int) -> None:
+    """Check when to stop.
+
+    Raises:
+        ValueError: `tol` is not above 0 or `max_iter` is below 1.
+    """
+    if not tol > 0:
+        raise ValueError(f"tol is {tol}: give a relative duality gap above 0, such as 1e-4")
+    if max_iter < 1:
+        raise ValueError(f"max_iter is {max_iter}: give at least 1")
+
+
+def _check_warm_start(codes: Tensor, x: Tensor, num_atoms: int) -> None:
+    shape = (len(x), num_atoms)
+    if codes.layout != torch.sparse_csr or codes.shape != shape or codes.device != x.device:
+        raise ValueError(
+            f"warm_start is {codes.layout} of shape {tuple(codes.shape)} on {codes.device}: "
+            f"give sparse CSR codes {shape} on {x.device}"
+        )
+    values = codes.values()
+    if not (torch.isfinite(values) & (values >= 0)).all():
+        raise ValueError("warm_start has values that are negative, NaN or infinite: give codes >= 0")
+    try:  # compiled code would read and write wherever the indices point to
+        torch.sparse_csr_tensor(codes.crow_indices(), codes.col_indices(), values, codes.shape, check_invariants=True)
+    except RuntimeError as error:
+        raise ValueError(f"warm_start is no valid CSR matrix: give what an encoder returned ({error})") from error
