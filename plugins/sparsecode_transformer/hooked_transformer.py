@@ -219,7 +219,7 @@ class HookedTransformer(ActivationDataModule):
         """Load and check the rows, and the text that streams, before anything long begins."""
         super().setup(stage)
         if self.stream:
-            self._all.num_fresh(self._world_size)
+            self._all.num_fresh(self.world_size)
             fresh, needed = self._all.num_fresh_activations(), self.batch_size * self.batches_per_round
             if fresh < needed:
                 rank_zero_warn(
@@ -230,7 +230,7 @@ class HookedTransformer(ActivationDataModule):
     def _batches(self, order: torch.Generator, mixing: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
         """Fresh batches of one process, without end."""
         blocks = self._all.stream(self.layer, order, rank, world_size)
-        size = self._global_batch() // world_size
+        size = self.global_batch() // world_size
         return shuffled_batches(blocks, size, self.buffer_size // world_size, self.refill_share, mixing)
 
     def train_batch(self, epoch: int, index: int) -> Tensor:
@@ -239,7 +239,7 @@ class HookedTransformer(ActivationDataModule):
             return super().train_batch(epoch, index)
         if self._running is None or self._running[:2] != (epoch, index):
             key = (self.seed, _STREAM, epoch)
-            batches = self._batches(generator(*key), generator(*key, 1 + self._rank), self._rank, self._world_size)
+            batches = self._batches(generator(*key), generator(*key, 1 + self.rank), self.rank, self.world_size)
             self._running = epoch, index, itertools.islice(batches, index, None)
         batches = self._running[2]
         self._running = epoch, index + 1, batches
@@ -249,7 +249,7 @@ class HookedTransformer(ActivationDataModule):
         """Training rows chosen at random, (num, d_model): fresh ones with `stream`."""
         if not self.stream:
             return super().sample(num, random)
-        rows = torch.cat(list(itertools.islice(self._batches(random, random, 0, 1), -(-num // self._global_batch()))))
+        rows = torch.cat(list(itertools.islice(self._batches(random, random, 0, 1), -(-num // self.global_batch()))))
         return rows[:num]
 
     def rank_batch(self, epoch: int, index: int) -> Tensor:

@@ -1,6 +1,8 @@
 """Checks of what goes into a coefficient step."""
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,3 +63,20 @@ def check_problem(x: Tensor, atoms: Tensor, max_atoms: int | None) -> None:
         )
     if max_atoms is not None and max_atoms < 1:
         raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
+
+
+def choose_backend(
+    backend: str, backends: Mapping[str, Callable[..., Any]], device: torch.device
+) -> Callable[..., Any]:
+    """What computes on a device: "auto" is numba on the CPU and torch elsewhere.
+
+    Raises:
+        ValueError: there is no such backend, or it cannot work on the device.
+    """
+    if backend == "auto":
+        backend = "numba" if device.type == "cpu" else "torch"
+    if backend not in backends:
+        raise ValueError(f"backend is {backend!r}: give one of {', '.join(['auto', *backends])}")
+    if backend == "numba" and device.type != "cpu":
+        raise ValueError(f"backend is 'numba', but x is on {device}: use 'torch', or move x and atoms to the CPU")
+    return backends[backend]

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparsecode_pl.coding.checks import check_penalty, check_problem
+from sparsecode_pl.coding.checks import check_penalty, check_problem, choose_backend
 from sparsecode_pl.coding.greedy_numba import greedy_numba
 from sparsecode_pl.coding.greedy_torch import greedy_torch
 
@@ -45,11 +45,5 @@ def greedy_encode(
     """
     lam = check_penalty(lam)
     check_problem(x, atoms, max_atoms)
-    if backend == "auto":
-        backend = "numba" if x.device.type == "cpu" else "torch"
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}: give one of {', '.join(['auto', *BACKENDS])}")
-    if backend == "numba" and x.device.type != "cpu":
-        raise ValueError(f"backend is 'numba', but x is on {x.device}: use 'torch', or move x and atoms to the CPU")
     most = len(atoms) if max_atoms is None else min(max_atoms, len(atoms))
-    return BACKENDS[backend](x, atoms, lam, most)
+    return choose_backend(backend, BACKENDS, x.device)(x, atoms, lam, most)

@@ -77,7 +77,7 @@ def _greedy(dots: np.ndarray, gram: np.ndarray, half: Any, max_atoms: int, zero:
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)
-def _compress(dense: np.ndarray, crow: np.ndarray, col: np.ndarray, values: np.ndarray) -> None:
+def compress(dense: np.ndarray, crow: np.ndarray, col: np.ndarray, values: np.ndarray) -> None:
     """Gather the non-zero entries of `dense` (n, m) into the parts of a CSR matrix."""
     for sample in numba.prange(dense.shape[0]):
         place = crow[sample]
@@ -106,7 +106,7 @@ def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> Tensor
         crow = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
         cols.append(np.empty(crow[-1], np.int64))
         values.append(np.empty(crow[-1], dtype))
-        _compress(dots, crow, cols[-1], values[-1])
+        compress(dots, crow, cols[-1], values[-1])
         crows.append(crow[1:] + crows[-1][-1])
     if not cols:
         cols, values = [np.empty(0, np.int64)], [np.empty(0, dtype)]

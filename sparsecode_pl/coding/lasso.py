@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.coding.checks import check_penalty, check_problem
+from sparsecode_pl.coding.checks import check_penalty, check_problem, choose_backend
 from sparsecode_pl.coding.greedy import Backend
 from sparsecode_pl.coding.lasso_numba import lasso_numba
 from sparsecode_pl.coding.lasso_torch import lasso_torch
@@ -76,15 +76,10 @@ def lasso_encode(
     lam = check_penalty(lam)
     check_problem(x, atoms, None)
     check_precision(tol, max_iter)
-    if backend == "auto":
-        backend = "numba" if x.device.type == "cpu" else "torch"
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}: give one of {', '.join(['auto', *BACKENDS])}")
-    if backend == "numba" and x.device.type != "cpu":
-        raise ValueError(f"backend is 'numba', but x is on {x.device}: use 'torch', or move x and atoms to the CPU")
+    solve = choose_backend(backend, BACKENDS, x.device)
     if warm_start is not None:
         _check_warm_start(warm_start, x, len(atoms))
-    found = LassoCodes(*BACKENDS[backend](x, atoms, lam, tol, warm_start, max_iter))
+    found = LassoCodes(*solve(x, atoms, lam, tol, warm_start, max_iter))
     missed = int((found.gap > tol).sum())
     if missed:
         rank_zero_warn(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.coding.codes import csr_codes
-from sparsecode_pl.coding.greedy_numba import _compress
+from sparsecode_pl.coding.greedy_numba import compress
 
 # Atoms a block: short enough that finding the place of the maximum costs little, long enough to vectorise well.
 _BLOCK = 256
@@ -291,7 +291,7 @@ def lasso_numba(
         local = np.concatenate([crow[:1], counts[part].cumsum()])
         cols.append(np.empty(local[-1], np.int64))
         values.append(np.empty(local[-1], dtype))
-        _compress(dots, local, cols[-1], values[-1])
+        compress(dots, local, cols[-1], values[-1])
     crow[1:] = counts.cumsum()
     col, value = torch.from_numpy(np.concatenate(cols)), torch.from_numpy(np.concatenate(values))
     return csr_codes(torch.from_numpy(crow), col, value, m), torch.from_numpy(gaps), torch.from_numpy(sweeps)

@@ -110,7 +110,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         self.val_split = val_split
         self.num_workers = num_workers
         self.seed = seed
-        self._rank, self._world_size = 0, 1
+        self.rank, self.world_size = 0, 1
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
     @abstractmethod
@@ -219,7 +219,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         """Load and check the rows before anything long begins."""
         if self.trainer is not None:
-            self._rank, self._world_size = self.trainer.global_rank, self.trainer.world_size
+            self.rank, self.world_size = self.trainer.global_rank, self.trainer.world_size
         _ = self.statistics
 
     def __getstate__(self) -> dict[str, Any]:
@@ -229,7 +229,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     def train_batch(self, epoch: int, index: int) -> Tensor:
         """The global training batch number `index` of an epoch, (batch, d_model)."""
         n = len(self.train_index)
-        size = self._global_batch(n)
+        size = self.global_batch(n)
         start, stop = index * size, (index + 1) * size
         picks = []
         for turn in range(start // n, (stop - 1) // n + 1):
@@ -239,7 +239,7 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     def rank_batch(self, epoch: int, index: int) -> Tensor:
         """This process's share of that batch, (batch / world_size, d_model)."""
-        return self.train_batch(epoch, index)[self._rank :: self._world_size]
+        return self.train_batch(epoch, index)[self.rank :: self.world_size]
 
     def _shuffled(self, epoch: int, turn: int) -> Tensor:
         """The training rows in the order of one pass over them; the last order asked for is kept."""
@@ -248,26 +248,31 @@ class ActivationDataModule(LightningDataModule, ABC):
             self._permutation = (epoch, turn), self.train_index[order]
         return self._permutation[1]
 
-    def _global_batch(self, most: int | None = None) -> int:
+    def global_batch(self, most: int | None = None) -> int:
+        """Rows of a training batch over all processes, a multiple of their number and no more than `most`.
+
+        Raises:
+            ValueError: there is not a row for each process.
+        """
         size = self.batch_size if most is None else min(self.batch_size, most)
-        size -= size % self._world_size
+        size -= size % self.world_size
         if size == 0:
             raise ValueError(
                 f"batch_size is {self.batch_size}, and there are {len(self.train_index)} training rows, for "
-                f"{self._world_size} processes: give at least one row for each process"
+                f"{self.world_size} processes: give at least one row for each process"
             )
         return size
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """One round of training batches, (batch / world_size, d_model) each."""
-        self._global_batch()
+        self.global_batch()
         dataset = TrainingBatches(self.rank_batch)
         return batch_loader(dataset, self.batches_per_round, self.num_workers)
 
     def _row_loader(self, index: Tensor, with_index: bool = False) -> DataLoader[Tensor]:
         # Four times the training batch: scoring needs no gradient, and larger batches share the Gram matrix.
         size = 4 * self.batch_size
-        dataset = RowBatches(self.rows, index, size, self._rank, self._world_size, with_index)
+        dataset = RowBatches(self.rows, index, size, self.rank, self.world_size, with_index)
         return batch_loader(dataset, dataset.num_batches, 0)
 
     def val_dataloader(self) -> list[DataLoader[Tensor]]:

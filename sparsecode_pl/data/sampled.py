@@ -53,5 +53,5 @@ class SampledActivations(ActivationDataModule):
     def train_batch(self, epoch: int, index: int) -> Tensor:
         """The global training batch: fresh rows with `stream`, else rows of the fixed set."""
         if self.stream:
-            return self.draw(self._global_batch(), self.random(_STREAM, epoch, index))
+            return self.draw(self.global_batch(), self.random(_STREAM, epoch, index))
         return super().train_batch(epoch, index)

@@ -133,13 +133,14 @@ def _in_order(subjects: list[Subject], found: dict[int, Record]) -> list[Record]
         record: Record = {"data": subject.label}
         if subject.place is not None:
             record |= {"model": subject.place.model, "layer": subject.place.layer}
-        if subject.control_of is not None:
-            record["control_of"] = subjects[subject.control_of].label
-        record |= found[number]
-        base = found.get(number if subject.control_of is None else subject.control_of, {})
-        for name in ("S1", "heldout_S1"):
-            if subject.control_of is not None and name in record and name in base:
-                record[f"{name}_ratio"] = base[name] / record[name]
+        if subject.control_of is None:
+            record |= found[number]
+        else:
+            record |= {"control_of": subjects[subject.control_of].label, **found[number]}
+            source = found.get(subject.control_of, {})
+            for name in ("S1", "heldout_S1"):
+                if name in record and name in source:
+                    record[f"{name}_ratio"] = source[name] / record[name]
         records.append(record)
     return records
 

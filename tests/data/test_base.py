@@ -182,5 +182,5 @@ def test_a_copy_is_fitted_without_a_trace_in_the_original(numbered, as_rank):
     twin = as_rank(copy.copy(data), 1, 2)
     assert twin.rows is data.rows
     assert data.trainer is None
-    assert (data._rank, data._world_size) == (0, 1)
+    assert (data.rank, data.world_size) == (0, 1)
     assert copy.copy(twin).trainer is None
