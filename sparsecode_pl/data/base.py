@@ -79,6 +79,10 @@ class ActivationDataModule(LightningDataModule, ABC):
         num_workers: loader processes.
         seed: of the split, the shuffling and, in random data, the data.
 
+    Attributes:
+        rank: this process.
+        world_size: number of processes.
+
     Raises:
         ValueError: an argument is out of its range.
     """
