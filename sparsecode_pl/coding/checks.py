@@ -1,8 +1,7 @@
 """Checks of what goes into a coefficient step."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -65,10 +64,22 @@ def check_problem(x: Tensor, atoms: Tensor, max_atoms: int | None) -> None:
         raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
 
 
-def choose_backend(
-    backend: str, backends: Mapping[str, Callable[..., Any]], device: torch.device
-) -> Callable[..., Any]:
-    """What computes on a device: "auto" is numba on the CPU and torch elsewhere.
+def check_gram(gram: Tensor, atoms: Tensor) -> None:
+    """Check the shape and the device of a Gram matrix.
+
+    Raises:
+        ValueError: they are not those that go with the atoms.
+    """
+    m = len(atoms)
+    if gram.shape != (m, m) or gram.device != atoms.device or not gram.is_floating_point():
+        raise ValueError(
+            f"gram is {gram.dtype} of shape {tuple(gram.shape)} on {gram.device}: give atoms @ atoms.T, "
+            f"floats of shape {(m, m)} on {atoms.device}"
+        )
+
+
+def choose_backend(backend: str, backends: Collection[str], device: torch.device) -> str:
+    """The name of what computes on a device: "auto" is numba on the CPU and torch elsewhere.
 
     Raises:
         ValueError: there is no such backend, or it cannot work on the device.
@@ -79,4 +90,4 @@ def choose_backend(
         raise ValueError(f"backend is {backend!r}: give one of {', '.join(['auto', *backends])}")
     if backend == "numba" and device.type != "cpu":
         raise ValueError(f"backend is 'numba', but x is on {device}: use 'torch', or move x and atoms to the CPU")
-    return backends[backend]
+    return backend

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsecode_pl.coding.gram import check_memory, gram_matrix
 from sparsecode_pl.coding.greedy import Backend, greedy_encode
 from sparsecode_pl.coding.lasso import check_precision, lasso_encode
 
@@ -35,14 +36,19 @@ class Coder(ABC):
             raise ValueError(f"coder is {settings['class_path']!r}, which is no Coder: give a subclass of it")
         return coder(**settings.get("init_args", {}))
 
+    def prepare(self, atoms: Tensor) -> Tensor | None:
+        """What many calls with the same atoms, (m, d), may share, to be given to each of them: here nothing."""
+        return None
+
     @abstractmethod
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Find codes.
 
         Args:
             x: activations, centred, (n, d).
             atoms: unit rows, (m, d), dtype and device of x.
             lam: penalty, > 0.
+            gram: what `prepare` made of these atoms, if it was asked.
 
         Returns:
             Codes >= 0, sparse CSR (n, m), indices ascending in each row.
@@ -55,20 +61,29 @@ class GreedyCoder(Coder):
     Args:
         max_atoms: most atoms a sample, >= 1; None for no bound.
         backend: "auto", "torch" or "numba".
+        memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
+            free if None.
 
     Raises:
-        ValueError: `max_atoms` is below 1.
+        ValueError: `max_atoms` or `memory` is below 1.
     """
 
-    def __init__(self, max_atoms: int | None = None, backend: Backend = "auto") -> None:
+    def __init__(self, max_atoms: int | None = None, backend: Backend = "auto", memory: int | None = None) -> None:
         if max_atoms is not None and max_atoms < 1:
             raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
+        check_memory(memory)
         self.max_atoms = max_atoms
         self.backend: Backend = backend
+        self.memory = memory
 
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+    def prepare(self, atoms: Tensor) -> Tensor | None:
+        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
+        return gram_matrix(atoms, memory=self.memory)
+
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Greedy codes, sparse CSR (n, m); see `Coder`."""
-        return greedy_encode(x, atoms, lam, max_atoms=self.max_atoms, backend=self.backend)
+        options = {"backend": self.backend, "gram": gram, "memory": self.memory}
+        return greedy_encode(x, atoms, lam, max_atoms=self.max_atoms, **options)
 
 
 class LassoCoder(Coder):
@@ -78,20 +93,31 @@ class LassoCoder(Coder):
         tol: relative duality gap, > 0.
         max_iter: most iterations a sample, >= 1.
         backend: "auto", "torch" or "numba".
+        memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
+            free if None.
 
     Raises:
-        ValueError: `tol` or `max_iter` is out of its range.
+        ValueError: `tol`, `max_iter` or `memory` is out of its range.
     """
 
-    def __init__(self, tol: float = 1e-4, max_iter: int = 10_000, backend: Backend = "auto") -> None:
+    def __init__(
+        self, tol: float = 1e-4, max_iter: int = 10_000, backend: Backend = "auto", memory: int | None = None
+    ) -> None:
         check_precision(tol, max_iter)
+        check_memory(memory)
         self.tol = tol
         self.max_iter = max_iter
         self.backend: Backend = backend
+        self.memory = memory
 
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+    def prepare(self, atoms: Tensor) -> Tensor | None:
+        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
+        return gram_matrix(atoms, memory=self.memory)
+
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Exact codes, sparse CSR (n, m); see `Coder`."""
-        return lasso_encode(x, atoms, lam, tol=self.tol, max_iter=self.max_iter, backend=self.backend).codes
+        options = {"backend": self.backend, "gram": gram, "memory": self.memory}
+        return lasso_encode(x, atoms, lam, tol=self.tol, max_iter=self.max_iter, **options).codes
 
 
 class MatchingPursuitCoder(Coder):
@@ -104,22 +130,31 @@ class MatchingPursuitCoder(Coder):
     Args:
         k: atoms a sample, >= 1.
         backend: "auto", "torch" or "numba".
+        memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
+            free if None.
 
     Raises:
-        ValueError: `k` is below 1.
+        ValueError: `k` or `memory` is below 1.
 
     Example:
         >>> MatchingPursuitCoder(k=2)(torch.tensor([[3.0, 1.0, 2.0]]), torch.eye(3), lam=1.0).to_dense()
         tensor([[3., 0., 2.]])
     """
 
-    def __init__(self, k: int, backend: Backend = "auto") -> None:
+    def __init__(self, k: int, backend: Backend = "auto", memory: int | None = None) -> None:
         if k < 1:
             raise ValueError(f"k is {k}: give at least 1")
+        check_memory(memory)
         self.k = k
         self.backend: Backend = backend
+        self.memory = memory
 
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float) -> Tensor:
+    def prepare(self, atoms: Tensor) -> Tensor | None:
+        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
+        return gram_matrix(atoms, memory=self.memory)
+
+    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Codes of at most k atoms a sample, sparse CSR (n, m); see `Coder`. `lam` is ignored."""
         no_penalty = 2 * torch.finfo(x.dtype).tiny  # the greedy step without shrinkage
-        return greedy_encode(x, atoms, no_penalty, max_atoms=self.k, backend=self.backend)
+        options = {"backend": self.backend, "gram": gram, "memory": self.memory}
+        return greedy_encode(x, atoms, no_penalty, max_atoms=self.k, **options)

@@ -5,8 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparsecode_pl.coding.checks import check_penalty, check_problem, choose_backend
+from sparsecode_pl.coding.checks import check_gram, check_penalty, check_problem, choose_backend
+from sparsecode_pl.coding.gram import gram_matrix, memory_budget
 from sparsecode_pl.coding.greedy_numba import greedy_numba
+from sparsecode_pl.coding.greedy_residual import greedy_residual
 from sparsecode_pl.coding.greedy_torch import greedy_torch
 
 Backend = Literal["auto", "torch", "numba"]
@@ -15,7 +17,14 @@ BACKENDS = {"torch": greedy_torch, "numba": greedy_numba}
 
 @torch.no_grad()
 def greedy_encode(
-    x: Tensor, atoms: Tensor, lam: float, *, max_atoms: int | None = None, backend: Backend = "auto"
+    x: Tensor,
+    atoms: Tensor,
+    lam: float,
+    *,
+    max_atoms: int | None = None,
+    backend: Backend = "auto",
+    gram: Tensor | None = None,
+    memory: int | None = None,
 ) -> Tensor:
     """Approximate the non-negative lasso codes of each sample by greedy selection (paper, appendix C).
 
@@ -24,13 +33,22 @@ def greedy_encode(
     on. Each step lowers the sample's objective ||r||^2 + lam * sum(codes) by a^2. With lam near 0 and `max_atoms` k
     this is k steps of matching pursuit without re-selection.
 
+    The dot products r.f of a sample are kept up to date by rows of the atoms' Gram matrix. Where that does not fit into
+    `memory`, or where the samples are too few to repay it (m > 32 n), they are computed from the residual at each step,
+    whatever the backend.
+
+    Beside x, atoms and the codes (16 bytes an entry, twice while they are put together), a call takes at most, in bytes
+    for float32: with the Gram matrix 4 m^2, and 128 MiB (numba) or 12 n m (torch); without it `memory`, but never less
+    than one sample's 4 (m + 2 d).
+
     Args:
         x: activations, centred, (n, d) float32 or float64.
         atoms: unit rows, (m, d), dtype and device of x.
         lam: penalty, > 0, in units of x.
         max_atoms: most atoms a sample, >= 1; None for no bound.
         backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
-            Both keep a Gram matrix of m^2 values.
+        gram: atoms @ atoms.T, (m, m), where it is at hand, float or bfloat16; it is not checked.
+        memory: bytes that the Gram matrix, or the dot products without it, may take; a quarter of what is free if None.
 
     Returns:
         Codes, sparse CSR (n, m), all values > 0, dtype of x, int64 indices ascending in each row.
@@ -45,5 +63,12 @@ def greedy_encode(
     """
     lam = check_penalty(lam)
     check_problem(x, atoms, max_atoms)
+    solve = BACKENDS[choose_backend(backend, BACKENDS, x.device)]
     most = len(atoms) if max_atoms is None else min(max_atoms, len(atoms))
-    return choose_backend(backend, BACKENDS, x.device)(x, atoms, lam, most)
+    if gram is None:
+        gram = gram_matrix(atoms, len(x), memory)
+    else:
+        check_gram(gram, atoms)
+    if gram is None:
+        return greedy_residual(x, atoms, lam, most, memory_budget(memory, x.device))
+    return solve(x, atoms, lam, most, gram)

@@ -6,12 +6,10 @@ from torch import Tensor
 from sparsecode_pl.coding.codes import csr_codes
 
 
-def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> Tensor:
+def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
     """`greedy_encode` on checked input: all samples take a step together, and those that have finished leave."""
-    n, m = len(x), len(atoms)
-    gram = atoms @ atoms.T
     dots = x @ atoms.T  # r.f of every unfinished sample with every atom
-    sample = torch.arange(n, device=x.device)
+    sample = torch.arange(len(x), device=x.device)
     rows, cols, values = [], [], []
     for _ in range(max_atoms):
         atom = dots.argmax(1)
@@ -21,14 +19,29 @@ def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> Tensor
             sample, dots, atom, a = sample[going], dots[going], atom[going], a[going]
         if len(sample) == 0:
             break
-        dots.addcmul_(a[:, None], gram[atom], value=-1)
+        dots.addcmul_(a[:, None], gram[atom].to(a), value=-1)
         dots.scatter_(1, atom[:, None], -torch.inf)  # no atom is chosen twice
         rows.append(sample)
         cols.append(atom)
         values.append(a)
-    row, col = (torch.cat(part) if part else sample.new_empty(0) for part in (rows, cols))
+    return codes_of_steps(rows, cols, values, x, len(atoms))
+
+
+def codes_of_steps(rows: list[Tensor], cols: list[Tensor], values: list[Tensor], x: Tensor, num_atoms: int) -> Tensor:
+    """Codes from what was chosen step by step.
+
+    Args:
+        rows: the samples that took each step, int64.
+        cols: the atoms they chose, int64.
+        values: the coefficients.
+        x: the samples, (n, d).
+        num_atoms: m.
+    """
+    row, col = (
+        torch.cat(part) if part else torch.empty(0, dtype=torch.int64, device=x.device) for part in (rows, cols)
+    )
     value = torch.cat(values) if values else x.new_empty(0)
-    order = (row * m + col).argsort()
-    crow = torch.zeros(n + 1, dtype=torch.int64, device=x.device)
-    crow[1:] = torch.bincount(row, minlength=n).cumsum(0)
-    return csr_codes(crow, col[order], value[order], m)
+    order = (row * num_atoms + col).argsort()
+    crow = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
+    crow[1:] = torch.bincount(row, minlength=len(x)).cumsum(0)
+    return csr_codes(crow, col[order], value[order], num_atoms)

@@ -6,12 +6,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.coding.checks import check_penalty, check_problem, choose_backend
-from sparsecode_pl.coding.greedy import Backend
+from sparsecode_pl.coding.checks import check_gram, check_penalty, check_problem, choose_backend
+from sparsecode_pl.coding.gram import gram_matrix, memory_budget
+from sparsecode_pl.coding.greedy import Backend, greedy_encode
 from sparsecode_pl.coding.lasso_numba import lasso_numba
 from sparsecode_pl.coding.lasso_torch import lasso_torch
 
-BACKENDS = {"torch": lasso_torch, "numba": lasso_numba}
+BACKENDS = ("torch", "numba")
 
 
 class LassoCodes(NamedTuple):
@@ -39,6 +40,8 @@ def lasso_encode(
     warm_start: Tensor | None = None,
     max_iter: int = 10_000,
     backend: Backend = "auto",
+    gram: Tensor | None = None,
+    memory: int | None = None,
 ) -> LassoCodes:
     """Find the non-negative lasso codes of each sample, exact to a duality gap (paper, section 2).
 
@@ -58,7 +61,10 @@ def lasso_encode(
         warm_start: codes to start from, >= 0, sparse CSR (n, m) on the device of x; the greedy step's if None.
         max_iter: most iterations a sample, >= 1.
         backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
-            Both keep a Gram matrix of m^2 values; torch also dense codes, numba the correlations of some samples.
+            numba needs the Gram matrix of the atoms; where that does not fit into `memory`, torch takes its place.
+        gram: atoms @ atoms.T, (m, m), where it is at hand, float or bfloat16; it is not checked.
+        memory: bytes that the Gram matrix (numba) or dense codes and correlations (torch) may take, but never less than
+            one sample's; a quarter of what is free if None.
 
     Returns:
         Codes, relative gaps and iterations. Warns where samples stopped above `tol`.
@@ -76,10 +82,20 @@ def lasso_encode(
     lam = check_penalty(lam)
     check_problem(x, atoms, None)
     check_precision(tol, max_iter)
-    solve = choose_backend(backend, BACKENDS, x.device)
+    chosen = choose_backend(backend, BACKENDS, x.device)
     if warm_start is not None:
         _check_warm_start(warm_start, x, len(atoms))
-    found = LassoCodes(*solve(x, atoms, lam, tol, warm_start, max_iter))
+    if gram is not None:
+        check_gram(gram, atoms)
+    if chosen == "numba" and gram is None:
+        gram = gram_matrix(atoms, memory=memory)
+    if chosen == "numba" and gram is not None:
+        found = LassoCodes(*lasso_numba(x, atoms, lam, tol, warm_start, max_iter, gram))
+    else:
+        if warm_start is None:
+            warm_start = greedy_encode(x, atoms, lam, backend=backend, gram=gram, memory=memory)
+        budget = memory_budget(memory, x.device)
+        found = LassoCodes(*lasso_torch(x, atoms, lam, tol, warm_start, max_iter, budget))
     missed = int((found.gap > tol).sum())
     if missed:
         rank_zero_warn(

@@ -14,44 +14,17 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.coding.codes import csr_codes
-from sparsecode_pl.coding.greedy_numba import compress
+from sparsecode_pl.coding.greedy_numba import CHUNK_BYTES
+from sparsecode_pl.coding.scan_numba import gather, largest, sort_codes, subtract, use_torch_threads
 
-# Atoms a block: short enough that finding the place of the maximum costs little, long enough to vectorise well.
-_BLOCK = 256
 # The working set is padded to whole vectors, so that the inner loops have no slow ends.
 _LANES = 16
-# Correlations held at a time.
-_CHUNK_BYTES = 64 * 2**20
 # The first round is precise to so much of lam/2, and each further one by so much more.
 _FIRST, _FURTHER = 0.3, 0.1
 # Sweeps between two certificates at most, which also clear away what sweeps have rounded off.
 _MAX_SWEEPS = 50
 # NaN and the sign of zero do not occur or matter, and sums may be taken in any order; infinity does occur.
 _FASTMATH = {"nnan", "nsz", "contract", "reassoc"}
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _step(dot: np.ndarray, bits: np.ndarray, row: np.ndarray, a: Any) -> Any:
-    """Subtract `a` times a row of the Gram matrix from the correlations; return the atom of the largest one.
-
-    `bits` are the correlations seen as integers, which are ordered alike where positive: LLVM vectorises the maximum
-    of integers, not that of floats. Where no correlation is positive the atom means nothing.
-    """
-    top, place = bits.dtype.type(0), 0
-    for start in range(0, len(dot), _BLOCK):
-        part, gram_part = dot[start : start + _BLOCK], row[start : start + _BLOCK]
-        for i in range(len(part)):
-            part[i] -= a * gram_part[i]
-        bits_part = bits[start : start + _BLOCK]
-        best = bits.dtype.type(0)
-        for i in range(len(bits_part)):
-            best = max(best, bits_part[i])
-        if best > top:
-            top, place = best, start
-    if top > 0:
-        while bits[place] != top:
-            place += 1
-    return place
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
@@ -147,7 +120,6 @@ def _enlarged(small: np.ndarray) -> np.ndarray:
 @numba.njit(cache=True, nogil=True)
 def _solve(
     dot: np.ndarray,
-    bits: np.ndarray,
     gram: np.ndarray,
     x: np.ndarray,
     atoms: np.ndarray,
@@ -156,8 +128,12 @@ def _solve(
     half: Any,
     tol: float,
     max_iter: int,
+    found: np.ndarray,
 ) -> Any:
-    """Turn `dot`, the correlations of a sample with the atoms, into its dense code; return non-zeros, gap, sweeps."""
+    """Turn `dot`, the correlations of a sample with the atoms, into its code; return non-zeros, gap, sweeps.
+
+    The values come to stand at the front of `dot`, and their atoms at the front of `found` (m,).
+    """
     kind = dot.dtype.type
     # The working set: its atoms, their codes, those that `dot` reflects, and their correlations, padded by zeros.
     room = len(dot) + _LANES
@@ -189,7 +165,7 @@ def _solve(
             moves[t] = codes[t] - reflected[t]
             reflected[t] = codes[t]
         _update(dot, gram, chosen, moves, count)
-        place = _step(dot, bits, gram[0], kind(0))
+        place = largest(dot)
         gap = _relative_gap(x, atoms, chosen, codes, near, count, place, np.float64(half))
         if gap <= tol or sweeps >= max_iter:
             break
@@ -206,7 +182,7 @@ def _solve(
             chosen[count], codes[count], reflected[count], near[count] = place, a, a, dot[place] - a * row[place]
             count += 1
             dot[place] = -np.inf
-            place = _step(dot, bits, row, a)
+            place = subtract(dot, row, a)
         if precision <= rounding and count == before:
             if gap > 0.9 * last_gap:
                 break  # numbers of this type cannot do better
@@ -214,18 +190,18 @@ def _solve(
         if done < _MAX_SWEEPS:  # what was asked for is reached
             precision = max(rounding / 16, _FURTHER * precision)
 
-    dot[:] = 0
     num = 0
     for t in range(count):
-        dot[chosen[t]] = codes[t]
-        num += codes[t] > 0
+        if codes[t] > 0:
+            found[num], codes[num] = chosen[t], codes[t]
+            num += 1
+    sort_codes(dot, found, codes, num)
     return num, gap, sweeps
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)
 def _lasso(
     dots: np.ndarray,
-    bits: np.ndarray,
     gram: np.ndarray,
     x: np.ndarray,
     atoms: np.ndarray,
@@ -235,16 +211,16 @@ def _lasso(
     half: Any,
     tol: float,
     max_iter: int,
+    found: np.ndarray,
     counts: np.ndarray,
     gaps: np.ndarray,
     sweeps: np.ndarray,
 ) -> None:
-    """Solve every sample; its row of `dots` (n, m) becomes its dense code."""
+    """Solve every sample; its code comes to stand in its rows of `dots` and `found` (n, m)."""
     for sample in numba.prange(len(dots)):
         warm = slice(warm_crow[sample], warm_crow[sample + 1])
         counts[sample], gaps[sample], sweeps[sample] = _solve(
             dots[sample],
-            bits[sample],
             gram,
             x[sample],
             atoms,
@@ -253,21 +229,19 @@ def _lasso(
             half,
             tol,
             max_iter,
+            found[sample],
         )
 
 
 def lasso_numba(
-    x: Tensor, atoms: Tensor, lam: float, tol: float, warm_start: Tensor | None, max_iter: int
+    x: Tensor, atoms: Tensor, lam: float, tol: float, warm_start: Tensor | None, max_iter: int, gram: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`lasso_encode` on checked CPU input, in chunks of samples."""
-    # As many threads as PyTorch has, which several processes on one machine share the cores by.
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(torch.get_num_threads(), most))
+    use_torch_threads()
     x, atoms = x.detach().contiguous(), atoms.detach().contiguous()
     n, m = len(x), len(atoms)
-    gram = (atoms @ atoms.T).numpy()
-    dtype = gram.dtype
-    integers = np.dtype(f"i{dtype.itemsize}")
+    table = gram.detach().to(x.dtype).contiguous().numpy()
+    dtype = table.dtype
     if warm_start is None:
         warm_crow, warm_col, warm_values = np.zeros(n + 1, np.int64), np.empty(0, np.int64), np.empty(0, dtype)
     else:
@@ -276,14 +250,15 @@ def lasso_numba(
     counts, gaps, sweeps = np.zeros(n, np.int64), np.empty(n), np.empty(n, np.int64)
     crow = np.zeros(n + 1, np.int64)
     cols, values = [np.empty(0, np.int64)], [np.empty(0, dtype)]
-    num_rows = max(1, _CHUNK_BYTES // gram[0].nbytes)
+    num_rows = max(1, CHUNK_BYTES // table[0].nbytes)
     for start in range(0, n, num_rows):
         part = slice(start, min(start + num_rows, n))
         dots = (x[part] @ atoms.T).numpy()
         warm = warm_crow[part.start : part.stop + 1], warm_col, warm_values
-        out = counts[part], gaps[part], sweeps[part]
+        found = np.empty(dots.shape, np.int32)
+        out = found, counts[part], gaps[part], sweeps[part]
         _lasso(
-            *(dots, dots.view(integers), gram, x[part].numpy(), atoms.numpy()),
+            *(dots, table, x[part].numpy(), atoms.numpy()),
             *warm,
             *(dtype.type(lam / 2), tol, max_iter),
             *out,
@@ -291,7 +266,7 @@ def lasso_numba(
         local = np.concatenate([crow[:1], counts[part].cumsum()])
         cols.append(np.empty(local[-1], np.int64))
         values.append(np.empty(local[-1], dtype))
-        compress(dots, local, cols[-1], values[-1])
+        gather(dots, found, local, cols[-1], values[-1])
     crow[1:] = counts.cumsum()
     col, value = torch.from_numpy(np.concatenate(cols)), torch.from_numpy(np.concatenate(values))
     return csr_codes(torch.from_numpy(crow), col, value, m), torch.from_numpy(gaps), torch.from_numpy(sweeps)

@@ -4,20 +4,49 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.coding.codes import csr_codes
-from sparsecode_pl.coding.greedy_torch import greedy_torch
+
+# Dense matrices (samples, m) that are held at a time, at most: codes found, now and before, correlations likewise, the
+# next ones and what they are made of, and copies while samples leave.
+_DENSE = 12
 
 
 def lasso_torch(
-    x: Tensor, atoms: Tensor, lam: float, tol: float, warm_start: Tensor | None, max_iter: int
+    x: Tensor, atoms: Tensor, lam: float, tol: float, start: Tensor, max_iter: int, memory: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`lasso_encode` on checked input: accelerated projected gradient; samples that have finished leave.
+    """`lasso_encode` on checked input, from given codes, in blocks of samples whose dense codes fit into the memory."""
+    row_bytes = _DENSE * len(atoms) * atoms.element_size()
+    num_rows = max(1, memory // row_bytes)
+    step = 1 / torch.linalg.matrix_norm(atoms, ord=2).square()
+    parts = []
+    for first in range(0, max(1, len(x)), num_rows):
+        block = slice(first, first + num_rows)
+        parts.append(_descend(x[block], atoms, lam, tol, _rows(start, block).to(x.dtype), max_iter, step))
+    rows, cols, values, gaps, iterations = (list(part) for part in zip(*parts, strict=True))
+    counts = torch.cat([row.bincount(minlength=len(gap)) for row, gap in zip(rows, gaps, strict=True)])
+    crow = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
+    crow[1:] = counts.cumsum(0)
+    return csr_codes(crow, torch.cat(cols), torch.cat(values), len(atoms)), torch.cat(gaps), torch.cat(iterations)
+
+
+def _rows(codes: Tensor, block: slice) -> Tensor:
+    """Some rows of a CSR matrix, dense."""
+    crow = codes.crow_indices()[block.start : block.stop + 1]
+    inside = slice(int(crow[0]), int(crow[-1]))
+    col, values = codes.col_indices()[inside], codes.values()[inside]
+    return csr_codes(crow - crow[0], col, values, codes.shape[1]).to_dense()
+
+
+def _descend(
+    x: Tensor, atoms: Tensor, lam: float, tol: float, found: Tensor, max_iter: int, step: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Accelerated projected gradient from the codes `found`; samples that have finished leave.
 
     This is FISTA (Beck and Teboulle 2009) with restarts (O'Donoghue and Candes 2015): a sample's momentum is dropped
     when it points uphill.
+
+    Returns:
+        Rows, columns and values of the codes; gaps and iterations of the samples.
     """
-    start = greedy_torch(x, atoms, lam, len(atoms)) if warm_start is None else warm_start.to(x.dtype)
-    step = 1 / torch.linalg.matrix_norm(atoms, ord=2).square()
-    found = start.to_dense()
     gaps = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
 
@@ -44,9 +73,7 @@ def lasso_torch(
         codes, last, last_dots, pace = new, codes, dots, torch.where(uphill, 1.0, next_pace)
 
     row, col = found.nonzero(as_tuple=True)
-    crow = torch.zeros(len(found) + 1, dtype=torch.int64, device=x.device)
-    crow[1:] = torch.bincount(row, minlength=len(found)).cumsum(0)
-    return csr_codes(crow, col, found[row, col], len(atoms)), gaps, iterations
+    return row, col, found[row, col], gaps, iterations
 
 
 def relative_gap(x: Tensor, residual: Tensor, dots: Tensor, codes: Tensor, lam: float) -> Tensor:

@@ -4,9 +4,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy_encode, greedy_numba, reconstruct
+from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy, greedy_encode, greedy_numba, reconstruct
 
-BACKENDS = ["torch", "numba"]
+WAYS = ["torch", "numba", "residual"]
+
+
+def encode(x, atoms, lam, way, **options):
+    """Greedy codes by a backend with its Gram matrix, or from the residual, which too little memory leads to."""
+    if way == "residual":
+        return greedy_encode(x, atoms, lam, memory=1, **options)
+    return greedy_encode(x, atoms, lam, backend=way, gram=atoms @ atoms.T, **options)
 
 
 def appendix_c(x, atoms, lam, max_atoms=None):
@@ -36,7 +43,7 @@ def problem(n, m, d, seed, dtype=torch.float64):
     return x, atoms
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 6),
@@ -46,9 +53,9 @@ def problem(n, m, d, seed, dtype=torch.float64):
     lam=st.floats(0.01, 3),
     max_atoms=st.none() | st.integers(1, 5),
 )
-def test_equals_a_transcription_of_appendix_c(backend, n, m, d, seed, lam, max_atoms):
+def test_equals_a_transcription_of_appendix_c(way, n, m, d, seed, lam, max_atoms):
     x, atoms = problem(n, m, d, seed)
-    codes = greedy_encode(x, atoms, lam, max_atoms=max_atoms, backend=backend).to_dense().numpy()
+    codes = encode(x, atoms, lam, way, max_atoms=max_atoms).to_dense().numpy()
     expected = appendix_c(x.numpy(), atoms.numpy(), lam, max_atoms)
     assert ((codes > 0) == (expected > 0)).all()
     np.testing.assert_allclose(codes, expected, atol=1e-10)
@@ -58,72 +65,73 @@ def test_equals_a_transcription_of_appendix_c(backend, n, m, d, seed, lam, max_a
 @pytest.mark.parametrize("m", [1, 255, 256, 257, 700])  # around the compiled loop's blocks
 def test_backends_agree(m, dtype):
     x, atoms = problem(50, m, 24, seed=m, dtype=dtype)
-    one, two = (greedy_encode(x, atoms, 0.5, backend=backend) for backend in BACKENDS)
-    assert one.dtype == two.dtype == dtype
-    assert torch.equal(one.crow_indices(), two.crow_indices())
-    assert torch.equal(one.col_indices(), two.col_indices())
-    torch.testing.assert_close(one.values(), two.values())
+    one, *others = (encode(x, atoms, 0.5, way) for way in WAYS)
+    for other in others:
+        assert one.dtype == other.dtype == dtype
+        assert torch.equal(one.crow_indices(), other.crow_indices())
+        assert torch.equal(one.col_indices(), other.col_indices())
+        torch.testing.assert_close(one.values(), other.values())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_each_step_lowers_the_objective_by_its_square(backend, dtype):
+def test_each_step_lowers_the_objective_by_its_square(way, dtype):
     x, atoms = problem(200, 64, 16, seed=1, dtype=dtype)
     lam = 0.3
-    codes = greedy_encode(x, atoms, lam, backend=backend)
+    codes = encode(x, atoms, lam, way)
     residual = x - reconstruct(codes, atoms)
     objective = residual.square().sum() + lam * codes.values().sum()
     torch.testing.assert_close(objective, x.square().sum() - codes.values().square().sum(), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_stops_where_the_paper_says(backend):
+@pytest.mark.parametrize("way", WAYS)
+def test_stops_where_the_paper_says(way):
     x, atoms = problem(100, 40, 8, seed=2)
     lam = 0.4
-    codes = greedy_encode(x, atoms, lam, backend=backend).to_dense()
+    codes = encode(x, atoms, lam, way).to_dense()
     dots = (x - codes @ atoms) @ atoms.T
     assert (dots[codes == 0] <= lam / 2 + 1e-9).all()  # no atom that was not chosen would still be taken
     assert (codes >= 0).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_ties_go_to_the_lowest_index(backend):
+@pytest.mark.parametrize("way", WAYS)
+def test_ties_go_to_the_lowest_index(way):
     atoms = torch.zeros(600, 2)
     atoms[:, 0] = 1.0
-    codes = greedy_encode(torch.tensor([[2.0, 0.0]]), atoms, 1.0, max_atoms=1, backend=backend)
+    codes = encode(torch.tensor([[2.0, 0.0]]), atoms, 1.0, way, max_atoms=1)
     assert codes.col_indices().tolist() == [0]
-    codes = greedy_encode(torch.tensor([[2.0, 0.0]]), atoms, 1.0, backend=backend)
+    codes = encode(torch.tensor([[2.0, 0.0]]), atoms, 1.0, way)
     assert codes.col_indices().tolist() == [0]  # 1.5 leaves a dot product of lam/2 with all the others: stop
     assert codes.values().tolist() == [1.5]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_no_sample_no_code_and_no_atom_worth_taking(backend):
+@pytest.mark.parametrize("way", WAYS)
+def test_no_sample_no_code_and_no_atom_worth_taking(way):
     x, atoms = problem(5, 7, 4, seed=3, dtype=torch.float32)
-    empty = greedy_encode(x[:0], atoms, 0.1, backend=backend)
+    empty = encode(x[:0], atoms, 0.1, way)
     assert empty.shape == (0, 7)
     assert reconstruct(empty, atoms).shape == (0, 4)
-    none = greedy_encode(x, atoms, 1000.0, backend=backend)
+    none = encode(x, atoms, 1000.0, way)
     assert none.shape == (5, 7)
     assert none.values().numel() == 0
     assert torch.equal(reconstruct(none, atoms), torch.zeros(5, 4))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_scale_of_x_and_lam_together_scales_the_codes(backend):
+@pytest.mark.parametrize("way", WAYS)
+def test_scale_of_x_and_lam_together_scales_the_codes(way):
     x, atoms = problem(60, 40, 8, seed=4)
-    one = greedy_encode(x, atoms, 0.3, backend=backend)
-    two = greedy_encode(8 * x, atoms, 8 * 0.3, backend=backend)
+    one = encode(x, atoms, 0.3, way)
+    two = encode(8 * x, atoms, 8 * 0.3, way)
     assert torch.equal(one.col_indices(), two.col_indices())
     torch.testing.assert_close(8 * one.values(), two.values())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_leaves_its_input_alone_and_takes_it_strided(backend):
+@pytest.mark.parametrize("way", WAYS)
+def test_leaves_its_input_alone_and_takes_it_strided(way):
     x, atoms = problem(30, 20, 8, seed=5)
     x_before, atoms_before = x.clone(), atoms.clone()
-    whole = greedy_encode(x, atoms, 0.2, backend=backend).to_dense()
-    every_second = greedy_encode(x[::2], atoms.T.contiguous().T, 0.2, backend=backend).to_dense()
+    whole = encode(x, atoms, 0.2, way).to_dense()
+    every_second = encode(x[::2], atoms.T.contiguous().T, 0.2, way).to_dense()
     assert torch.equal(x, x_before)
     assert torch.equal(atoms, atoms_before)
     torch.testing.assert_close(every_second, whole[::2])
@@ -132,10 +140,46 @@ def test_leaves_its_input_alone_and_takes_it_strided(backend):
 def test_chunks_of_samples_make_no_difference(monkeypatch):
     x, atoms = problem(50, 30, 8, seed=6)
     whole = greedy_encode(x, atoms, 0.2, backend="numba")
-    monkeypatch.setattr(greedy_numba, "_CHUNK_BYTES", 7 * 30 * 8)
-    parts = greedy_encode(x, atoms, 0.2, backend="numba")
-    assert torch.equal(whole.crow_indices(), parts.crow_indices())
-    torch.testing.assert_close(whole.to_dense(), parts.to_dense())
+    monkeypatch.setattr(greedy_numba, "CHUNK_BYTES", 7 * 30 * 8)
+    chunks = greedy_encode(x, atoms, 0.2, backend="numba")
+    blocks = greedy_encode(x, atoms, 0.2, memory=8 * 7 * (30 + 2 * 8))
+    for parts in (chunks, blocks):
+        assert torch.equal(whole.crow_indices(), parts.crow_indices())
+        torch.testing.assert_close(whole.to_dense(), parts.to_dense())
+
+
+@pytest.mark.parametrize("lam", [0.01, 4.0])
+def test_long_and_short_codes_are_sorted_alike(lam):  # by insertion, and by way of their places
+    x, atoms = problem(20, 300, 200, seed=12)
+    codes = encode(x, atoms, lam, "numba")
+    counts = codes.crow_indices().diff()
+    assert (counts.max() ** 2 <= 4 * 300) if lam == 4.0 else (counts.min() ** 2 > 4 * 300)
+    torch.testing.assert_close(codes.to_dense(), encode(x, atoms, lam, "torch").to_dense())
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_gram_matrix_in_half_precision_costs_little(backend):
+    x, atoms = problem(200, 300, 64, seed=13, dtype=torch.float32)
+    gram = atoms @ atoms.T
+    for kind, most in ((torch.float64, 1e-4), (torch.bfloat16, 2e-2)):
+        codes = greedy_encode(x, atoms, 0.5, backend=backend, gram=gram.to(kind))
+        assert codes.dtype == torch.float32
+        exact = greedy_encode(x, atoms, 0.5, backend=backend, gram=gram)
+        one, two = (((x - reconstruct(c, atoms)) ** 2).sum() + 0.5 * c.values().sum() for c in (codes, exact))
+        assert abs(one / two - 1) < most
+
+
+def test_the_gram_matrix_is_formed_where_it_fits_and_pays(monkeypatch):
+    x, atoms = problem(10, 330, 8, seed=14)
+    expected = encode(x, atoms, 0.2, "torch").to_dense()
+    asked = []
+    monkeypatch.setitem(greedy.BACKENDS, "numba", lambda *a: asked.append(len(a[0])) or greedy_numba.greedy_numba(*a))
+    for few, memory in ((10, None), (11, 330 * 330 * 8 - 1)):  # m > 32 n; a byte short
+        more = torch.cat([x, x])[:few]
+        torch.testing.assert_close(greedy_encode(more, atoms, 0.2, memory=memory).to_dense()[:10], expected)
+    assert asked == []
+    torch.testing.assert_close(greedy_encode(torch.cat([x, x]), atoms, 0.2).to_dense()[:10], expected)
+    assert asked == [20]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -149,8 +193,8 @@ def test_gpu_agrees_with_cpu():
 
 def test_codes_are_a_valid_csr_matrix():
     x, atoms = problem(40, 300, 8, seed=8)
-    for backend in BACKENDS:
-        codes = greedy_encode(x, atoms, 0.2, backend=backend)
+    for way in WAYS:
+        codes = encode(x, atoms, 0.2, way)
         checked = torch.sparse_csr_tensor(
             codes.crow_indices(), codes.col_indices(), codes.values(), codes.shape, check_invariants=True
         )
@@ -196,6 +240,8 @@ def bad_inputs():
     yield "width", (x[:, :2], atoms, 0.1), {}, r"x has shape \(4, 2\), but the atoms have width 3"
     yield "dtype", (x.double(), atoms, 0.1), {}, r"x is torch.float64 .* atoms are torch.float32"
     yield "max_atoms", (x, atoms, 0.1), {"max_atoms": 0}, r"max_atoms is 0: give at least 1"
+    yield "gram", (x, atoms, 0.1), {"gram": torch.eye(4)}, r"gram is torch.float32 of shape \(4, 4\) .*\(5, 5\)"
+    yield "memory", (x, atoms, 0.1), {"memory": 0}, r"memory is 0: give a number of bytes"
     yield "backend", (x, atoms, 0.1), {"backend": "fortran"}, r"backend is 'fortran': give one of auto, torch, numba"
 
 
@@ -209,7 +255,7 @@ def test_a_coder_is_made_again_from_its_settings_and_nothing_else_is():
     settings = GreedyCoder(max_atoms=2, backend="torch").settings()
     again = Coder.from_settings(settings)
     assert isinstance(again, GreedyCoder)
-    assert vars(again) == {"max_atoms": 2, "backend": "torch"}
+    assert vars(again) == {"max_atoms": 2, "backend": "torch", "memory": None}
     with pytest.raises(ValueError, match=r"coder is 'subprocess.Popen', which is no Coder"):
         Coder.from_settings({"class_path": "subprocess.Popen", "init_args": {"args": ["true"]}})
     with pytest.raises(ValueError, match="max_atoms is 0: give at least 1"):

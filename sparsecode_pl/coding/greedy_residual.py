@@ -1,0 +1,42 @@
+"""The greedy step without a Gram matrix, from the residual: for many atoms, or for few samples."""
+
+import torch
+from torch import Tensor
+
+from sparsecode_pl.coding.greedy_torch import codes_of_steps
+
+
+def greedy_residual(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, memory: int) -> Tensor:
+    """`greedy_encode` on checked input, on any device, in blocks of samples whose correlations fit into the memory."""
+    # The correlations, and the residuals twice while those that have finished leave.
+    row_bytes = (len(atoms) + 2 * atoms.shape[1]) * atoms.element_size()
+    num_rows = max(1, memory // row_bytes)
+    rows, cols, values = [], [], []
+    for start in range(0, len(x), num_rows):
+        for row, col, value in _steps(x[start : start + num_rows], atoms, lam, max_atoms):
+            rows.append(row + start)
+            cols.append(col)
+            values.append(value)
+    return codes_of_steps(rows, cols, values, x, len(atoms))
+
+
+def _steps(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The samples that took each step, the atoms they chose, and the coefficients."""
+    sample, residual = torch.arange(len(x), device=x.device), x.clone()
+    chosen = torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
+    buffer = torch.empty(len(x), len(atoms), dtype=x.dtype, device=x.device)
+    steps = []
+    for _ in range(max_atoms):
+        dots = torch.mm(residual, atoms.T, out=buffer[: len(sample)])
+        dots.scatter_(1, chosen, -torch.inf)  # no atom is chosen twice
+        top, atom = dots.max(1)
+        a = top - lam / 2
+        going = a > 0
+        if not going.all():
+            sample, residual, chosen, atom, a = (part[going] for part in (sample, residual, chosen, atom, a))
+        if len(sample) == 0:
+            break
+        residual.addcmul_(a[:, None], atoms[atom], value=-1)
+        chosen = torch.cat([chosen, atom[:, None]], 1)
+        steps.append((sample, atom, a))
+    return steps
