@@ -133,6 +133,7 @@ class SparseCodingModule(LightningModule):
         self.mean_max = MeanMaxCoefficient()
         self.activity = AtomActivity(num_atoms)
         self._codes: Tensor | None = None
+        self._gram: Tensor | None = None
 
     def set_penalty(self, lam: float, lam_from: float) -> None:
         """Set the penalty of the coming round.
@@ -248,6 +249,7 @@ class SparseCodingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Begin a round: what the optimiser learnt about the last one would only mislead it."""
         self._span = float(self.lam_from), float(self.lam)
+        self._gram = None  # of a scoring that was cut off
         if self.current_epoch:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
@@ -268,7 +270,7 @@ class SparseCodingModule(LightningModule):
 
     def _encode(self, x: Tensor, lam: float) -> Tensor:
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
-            return self.coder(x, self.dictionary.atoms.detach(), lam)
+            return self.coder(x, self.dictionary.atoms.detach(), lam, self._gram)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take `dictionary_steps` steps with the codes of the batch fixed, making the atoms unit after each."""
@@ -312,9 +314,10 @@ class SparseCodingModule(LightningModule):
     # --- scoring ---------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Refuse to score a dictionary that nobody has learnt."""
+        """Refuse to score a dictionary that nobody has learnt, and prepare what all batches share."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary to score: give ckpt_path, or fit first")
+        self._gram = self.coder.prepare(self.dictionary.atoms)
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Score a batch of training rows (loader 0) or of held-out rows (loader 1).
@@ -339,6 +342,7 @@ class SparseCodingModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the share of atoms that no training row uses."""
+        self._gram = None
         self.log("train/dead_atoms", (self.activity.compute() == 0).double().mean(), sync_dist=True)
         self.activity.reset()
 
@@ -347,6 +351,10 @@ class SparseCodingModule(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     on_predict_epoch_start = on_validation_epoch_start
+
+    def on_predict_epoch_end(self) -> None:
+        """Let go of what all batches shared."""
+        self._gram = None
 
     def predict_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0

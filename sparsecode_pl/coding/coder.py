@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsecode_pl.coding.gram import check_memory, gram_matrix
 from sparsecode_pl.coding.greedy import Backend, greedy_encode
-from sparsecode_pl.coding.lasso import check_precision, lasso_encode
+from sparsecode_pl.coding.lasso import LassoBackend, check_precision, lasso_encode
 
 
 class Coder(ABC):
@@ -60,7 +60,7 @@ class GreedyCoder(Coder):
 
     Args:
         max_atoms: most atoms a sample, >= 1; None for no bound.
-        backend: "auto", "torch" or "numba".
+        backend: as in `greedy_encode`.
         memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
             free if None.
 
@@ -82,8 +82,9 @@ class GreedyCoder(Coder):
 
     def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Greedy codes, sparse CSR (n, m); see `Coder`."""
-        options = {"backend": self.backend, "gram": gram, "memory": self.memory}
-        return greedy_encode(x, atoms, lam, max_atoms=self.max_atoms, **options)
+        return greedy_encode(
+            x, atoms, lam, max_atoms=self.max_atoms, backend=self.backend, gram=gram, memory=self.memory
+        )
 
 
 class LassoCoder(Coder):
@@ -92,7 +93,7 @@ class LassoCoder(Coder):
     Args:
         tol: relative duality gap, > 0.
         max_iter: most iterations a sample, >= 1.
-        backend: "auto", "torch" or "numba".
+        backend: as in `lasso_encode`.
         memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
             free if None.
 
@@ -101,13 +102,13 @@ class LassoCoder(Coder):
     """
 
     def __init__(
-        self, tol: float = 1e-4, max_iter: int = 10_000, backend: Backend = "auto", memory: int | None = None
+        self, tol: float = 1e-4, max_iter: int = 10_000, backend: LassoBackend = "auto", memory: int | None = None
     ) -> None:
         check_precision(tol, max_iter)
         check_memory(memory)
         self.tol = tol
         self.max_iter = max_iter
-        self.backend: Backend = backend
+        self.backend: LassoBackend = backend
         self.memory = memory
 
     def prepare(self, atoms: Tensor) -> Tensor | None:
@@ -116,8 +117,16 @@ class LassoCoder(Coder):
 
     def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Exact codes, sparse CSR (n, m); see `Coder`."""
-        options = {"backend": self.backend, "gram": gram, "memory": self.memory}
-        return lasso_encode(x, atoms, lam, tol=self.tol, max_iter=self.max_iter, **options).codes
+        return lasso_encode(
+            x,
+            atoms,
+            lam,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            backend=self.backend,
+            gram=gram,
+            memory=self.memory,
+        ).codes
 
 
 class MatchingPursuitCoder(Coder):
@@ -129,7 +138,7 @@ class MatchingPursuitCoder(Coder):
 
     Args:
         k: atoms a sample, >= 1.
-        backend: "auto", "torch" or "numba".
+        backend: as in `greedy_encode`.
         memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
             free if None.
 
@@ -156,5 +165,6 @@ class MatchingPursuitCoder(Coder):
     def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Codes of at most k atoms a sample, sparse CSR (n, m); see `Coder`. `lam` is ignored."""
         no_penalty = 2 * torch.finfo(x.dtype).tiny  # the greedy step without shrinkage
-        options = {"backend": self.backend, "gram": gram, "memory": self.memory}
-        return greedy_encode(x, atoms, no_penalty, max_atoms=self.k, **options)
+        return greedy_encode(
+            x, atoms, no_penalty, max_atoms=self.k, backend=self.backend, gram=gram, memory=self.memory
+        )

@@ -1,5 +1,6 @@
 """The greedy coefficient step of the paper, appendix C."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,8 +12,9 @@ from sparsecode_pl.coding.greedy_numba import greedy_numba
 from sparsecode_pl.coding.greedy_residual import greedy_residual
 from sparsecode_pl.coding.greedy_torch import greedy_torch
 
-Backend = Literal["auto", "torch", "numba"]
-BACKENDS = {"torch": greedy_torch, "numba": greedy_numba}
+Backend = Literal["auto", "torch", "numba", "triton"]
+BACKENDS = ("torch", "numba", "triton")
+Solver = Callable[[Tensor, Tensor, float, int, Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -38,15 +40,16 @@ def greedy_encode(
     whatever the backend.
 
     Beside x, atoms and the codes (16 bytes an entry, twice while they are put together), a call takes at most, in bytes
-    for float32: with the Gram matrix 4 m^2, and 128 MiB (numba) or 12 n m (torch); without it `memory`, but never less
-    than one sample's 4 (m + 2 d).
+    for float32: with the Gram matrix 4 m^2, and 128 MiB (numba), 512 MiB (triton) or 12 n m (torch); without it
+    `memory`, but never less than one sample's 4 (m + 2 d).
 
     Args:
         x: activations, centred, (n, d) float32 or float64.
         atoms: unit rows, (m, d), dtype and device of x.
         lam: penalty, > 0, in units of x.
         max_atoms: most atoms a sample, >= 1; None for no bound.
-        backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
+        backend: "torch" (any device), "numba" (CPU, parallel over samples), "triton" (NVIDIA GPUs, up to 32,768 atoms)
+            or "auto": numba on the CPU, triton where it can be, torch elsewhere.
         gram: atoms @ atoms.T, (m, m), where it is at hand, float or bfloat16; it is not checked.
         memory: bytes that the Gram matrix, or the dot products without it, may take; a quarter of what is free if None.
 
@@ -54,8 +57,8 @@ def greedy_encode(
         Codes, sparse CSR (n, m), all values > 0, dtype of x, int64 indices ascending in each row.
 
     Raises:
-        ValueError: lam <= 0, atoms not of unit norm, values that are not finite, widths that differ, or an unknown
-            backend.
+        ValueError: lam <= 0, atoms not of unit norm, values that are not finite, widths that differ, or a backend that
+            is unknown or cannot work on this device or so many atoms.
 
     Example:
         >>> greedy_encode(torch.tensor([[3.0, 1.0]]), torch.eye(2), lam=1.0).to_dense()
@@ -63,7 +66,7 @@ def greedy_encode(
     """
     lam = check_penalty(lam)
     check_problem(x, atoms, max_atoms)
-    solve = BACKENDS[choose_backend(backend, BACKENDS, x.device)]
+    solve = _solver(backend, x.device, len(atoms))
     most = len(atoms) if max_atoms is None else min(max_atoms, len(atoms))
     if gram is None:
         gram = gram_matrix(atoms, len(x), memory)
@@ -72,3 +75,17 @@ def greedy_encode(
     if gram is None:
         return greedy_residual(x, atoms, lam, most, memory_budget(memory, x.device))
     return solve(x, atoms, lam, most, gram)
+
+
+def _solver(backend: str, device: torch.device, num_atoms: int) -> Solver:
+    if backend == "triton" or (backend == "auto" and device.type == "cuda"):
+        from sparsecode_pl.coding.greedy_triton import MAX_ATOMS, greedy_triton, runs_on  # late: it imports Triton
+
+        if num_atoms <= MAX_ATOMS and runs_on(device):
+            return greedy_triton
+        if backend == "triton":
+            raise ValueError(
+                f"backend is 'triton', which needs the package triton, an NVIDIA GPU and at most {MAX_ATOMS} atoms, "
+                f"but x is on {device} and there are {num_atoms} atoms: use 'auto'"
+            )
+    return {"torch": greedy_torch, "numba": greedy_numba}[choose_backend(backend, BACKENDS, device)]

@@ -1,6 +1,6 @@
 """The exact coefficients of the paper, eq. 1: a non-negative lasso with a certificate."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -8,10 +8,11 @@ from torch import Tensor
 
 from sparsecode_pl.coding.checks import check_gram, check_penalty, check_problem, choose_backend
 from sparsecode_pl.coding.gram import gram_matrix, memory_budget
-from sparsecode_pl.coding.greedy import Backend, greedy_encode
+from sparsecode_pl.coding.greedy import greedy_encode
 from sparsecode_pl.coding.lasso_numba import lasso_numba
 from sparsecode_pl.coding.lasso_torch import lasso_torch
 
+LassoBackend = Literal["auto", "torch", "numba"]
 BACKENDS = ("torch", "numba")
 
 
@@ -39,7 +40,7 @@ def lasso_encode(
     tol: float = 1e-4,
     warm_start: Tensor | None = None,
     max_iter: int = 10_000,
-    backend: Backend = "auto",
+    backend: LassoBackend = "auto",
     gram: Tensor | None = None,
     memory: int | None = None,
 ) -> LassoCodes:

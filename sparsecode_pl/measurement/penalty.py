@@ -38,11 +38,12 @@ def largest_penalty(
     """
     x = dictionary.standardise(x)
     atoms = dictionary.atoms.detach()
+    gram = coder.prepare(atoms)
 
     def explained(lam: float) -> float:
         residuals = []
         for block in x.split(4096):
-            residuals.append(block - reconstruct(coder(block, atoms, lam), atoms))
+            residuals.append(block - reconstruct(coder(block, atoms, lam, gram), atoms))
         return float(explained_variance(torch.cat(residuals), x))
 
     with torch.no_grad():

@@ -173,7 +173,7 @@ def test_the_gram_matrix_is_formed_where_it_fits_and_pays(monkeypatch):
     x, atoms = problem(10, 330, 8, seed=14)
     expected = encode(x, atoms, 0.2, "torch").to_dense()
     asked = []
-    monkeypatch.setitem(greedy.BACKENDS, "numba", lambda *a: asked.append(len(a[0])) or greedy_numba.greedy_numba(*a))
+    monkeypatch.setattr(greedy, "greedy_numba", lambda *a: asked.append(len(a[0])) or greedy_numba.greedy_numba(*a))
     for few, memory in ((10, None), (11, 330 * 330 * 8 - 1)):  # m > 32 n; a byte short
         more = torch.cat([x, x])[:few]
         torch.testing.assert_close(greedy_encode(more, atoms, 0.2, memory=memory).to_dense()[:10], expected)
@@ -242,7 +242,12 @@ def bad_inputs():
     yield "max_atoms", (x, atoms, 0.1), {"max_atoms": 0}, r"max_atoms is 0: give at least 1"
     yield "gram", (x, atoms, 0.1), {"gram": torch.eye(4)}, r"gram is torch.float32 of shape \(4, 4\) .*\(5, 5\)"
     yield "memory", (x, atoms, 0.1), {"memory": 0}, r"memory is 0: give a number of bytes"
-    yield "backend", (x, atoms, 0.1), {"backend": "fortran"}, r"backend is 'fortran': give one of auto, torch, numba"
+    yield (
+        "backend",
+        (x, atoms, 0.1),
+        {"backend": "fortran"},
+        r"backend is 'fortran': give one of auto, torch, numba, triton",
+    )
 
 
 @pytest.mark.parametrize(("arguments", "options", "message"), [pytest.param(*b[1:], id=b[0]) for b in bad_inputs()])

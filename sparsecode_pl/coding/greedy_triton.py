@@ -1,0 +1,154 @@
+"""The greedy step as a Triton kernel, for NVIDIA GPUs.
+
+Triton is optional: CUDA builds of PyTorch bring it, CPU builds do not. Without it this module still imports, but holds
+no kernel, and `HAS_TRITON` is False. Import it only when x is on a GPU: TRITON_INTERPRET=1, with which the kernel runs
+on a CPU for tests, counts at that moment.
+
+Each sample is a program of its own, whose correlations stay in registers from the first step to the last. A step reads
+one row of the Gram matrix and nothing else, a sample that has finished costs nothing more, and the host need not look
+before all have. What bounds the speed is the reading of these rows: 4m bytes a step, 2m from a bfloat16 Gram matrix.
+"""
+
+import os
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from sparsecode_pl.coding.codes import csr_codes
+
+HAS_TRITON = find_spec("triton") is not None
+# Most registers a thread: a multiprocessor then runs 16 warps. Without a bound the compiler aims at more warps, and has
+# fewer loads under way in each.
+_REGISTERS = 128
+_MOST_WARPS = 16
+# Correlations a thread, 64 in float32: half its registers, so that most of a row of the Gram matrix fits the others on
+# its way. m = 12,288 makes 8 warps and 48 correlations a thread: two programs share a multiprocessor, and one computes
+# while the other waits.
+_THREAD_BYTES = 256
+# The largest m for which float32 correlations fit the registers: 32,768. In float64 they begin to spill from half of it
+# on, which is slower but right.
+MAX_ATOMS = _MOST_WARPS * 32 * _THREAD_BYTES // 4
+# Correlations held at a time; the chosen atoms take as much again where their number is not bounded.
+_CHUNK_BYTES = 256 * 2**20
+
+if HAS_TRITON:
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def _better(value: tl.tensor, atom: tl.tensor, other: tl.tensor, other_atom: tl.tensor) -> tl.tuple:
+        """The larger of two correlations with its atom; of equal ones, that of the lower atom."""
+        keep = (value > other) | ((value == other) & (atom < other_atom))
+        return tl.where(keep, value, other), tl.where(keep, atom, other_atom)
+
+    @triton.jit
+    def _largest(parts: tl.tuple, lane: tl.tensor, width: tl.constexpr) -> tl.tuple:
+        """The largest correlation and its atom, the lowest of equal ones.
+
+        First over the parts, within a thread and in ascending order, so that > alone keeps the lowest atom: three
+        instructions a correlation. Only the `width` maxima left need pairs and an exchange between threads, once.
+        """
+        top = parts[0]
+        place = tl.full((width,), 0, tl.int32)  # number of the part: atoms would cost a register for each correlation
+        for p in tl.static_range(1, len(parts)):
+            larger = parts[p] > top
+            top = tl.where(larger, parts[p], top)
+            place = tl.where(larger, p, place)
+        return tl.reduce((top, place * width + lane), 0, _better)
+
+    @triton.jit
+    def _load(row: tl.tensor, lane: tl.tensor, padding: tl.constexpr, m: tl.constexpr, width: tl.constexpr) -> tl.tuple:
+        """A row of m values in ceil(m / width) parts: only the last needs padding, not m to a power of two."""
+        parts = ()
+        for p in tl.static_range((m + width - 1) // width):
+            atom = p * width + lane
+            part = tl.load(row + atom, mask=atom < m, other=padding)
+            parts = parts + (part,)  # type: ignore[assignment]  # noqa: RUF005
+        return parts
+
+    @triton.jit(do_not_specialize=["max_atoms"])
+    def _greedy(
+        dots: tl.tensor,
+        gram: tl.tensor,
+        half: tl.tensor,
+        chosen: tl.tensor,
+        counts: tl.tensor,
+        max_atoms: tl.tensor,
+        m: tl.constexpr,
+        width: tl.constexpr,
+    ) -> None:
+        """Replace the head of each row of `dots` (n, m), the correlations of a sample with the atoms, by its codes.
+
+        They stand in the order of selection, their atoms in `chosen` (n, max_atoms), their number in `counts` (n,).
+        """
+        sample = tl.program_id(0).to(tl.int64)
+        dots += sample * m
+        chosen += sample * max_atoms
+        lane = tl.arange(0, width)
+        threshold = tl.load(half)
+        parts = _load(dots, lane, -float("inf"), m, width)
+        top, atom = _largest(parts, lane, width)
+        a = top - threshold
+        count = 0
+        while (a > 0) & (count < max_atoms):
+            tl.store(chosen + count, atom)
+            tl.store(dots + count, a)  # the whole row has been read by now: its maximum is known
+            count += 1
+            row = _load(gram + atom.to(tl.int64) * m, lane, 0, m, width)  # all loads are under way before the first use
+            left = ()
+            for p in tl.static_range(len(parts)):
+                part = parts[p] - a * row[p].to(a.dtype)
+                part = tl.where(lane == atom - p * width, -float("inf"), part)  # no atom is chosen twice
+                left = left + (part,)  # type: ignore[assignment]  # noqa: RUF005
+            parts = left
+            top, atom = _largest(parts, lane, width)
+            a = top - threshold
+        tl.store(counts + sample, count)
+
+
+def runs_on(device: torch.device) -> bool:
+    """Whether the kernel can run there: with Triton, on NVIDIA GPUs and in the interpreter."""
+    return HAS_TRITON and (
+        os.environ.get("TRITON_INTERPRET") == "1" or (device.type == "cuda" and not torch.version.hip)
+    )
+
+
+def greedy_triton(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
+    """`greedy_encode` on checked input on a GPU, in chunks of samples.
+
+    Args:
+        x: activations, (n, d) float32 or float64.
+        atoms: unit rows, (m, d), m at most `MAX_ATOMS`.
+        lam: penalty, > 0.
+        max_atoms: most atoms a sample, from 1 to m.
+        gram: `atoms @ atoms.T`, (m, m), dtype of x, or bfloat16 for half the traffic. The correlations are
+            kept in the dtype of x in either case.
+
+    Returns:
+        Codes, sparse CSR (n, m).
+    """
+    n, m = len(x), len(atoms)
+    gram = gram.contiguous()
+    warps = min(_MOST_WARPS, triton.next_power_of_2(triton.cdiv(m * x.element_size(), 32 * _THREAD_BYTES)))
+    width = min(128 * warps, triton.next_power_of_2(m))  # a thread loads four neighbours at once
+    half = x.new_full((1,), lam / 2)  # in memory, since a float argument of a kernel is a float32
+    counts = torch.zeros(n, dtype=torch.int64, device=x.device)
+    cols, values = [counts.new_empty(0)], [x.new_empty(0)]
+    num_rows = max(1, _CHUNK_BYTES // (m * x.element_size()))
+    for start in range(0, n, num_rows):
+        dots = x[start : start + num_rows] @ atoms.T
+        count = counts[start : start + num_rows]
+        chosen = torch.empty(len(dots), max_atoms, dtype=torch.int32, device=x.device)
+        with torch.cuda.device_of(x):
+            _greedy[(len(dots),)](
+                dots, gram, half, chosen, count, max_atoms, m, width, num_warps=warps, maxnreg=_REGISTERS
+            )
+        row = torch.arange(len(dots), device=x.device).repeat_interleave(count)  # the host waits here, once a chunk
+        step = torch.arange(len(row), device=x.device) - (count.cumsum(0) - count)[row]
+        place, order = (row * m + chosen[row, step]).sort()
+        cols.append(place - row * m)
+        values.append(dots[row, step][order])
+    crow = torch.zeros(n + 1, dtype=torch.int64, device=x.device)
+    crow[1:] = counts.cumsum(0)
+    return csr_codes(crow, torch.cat(cols), torch.cat(values), m)
