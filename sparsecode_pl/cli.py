@@ -41,6 +41,7 @@ class MeasuringTrainer(Trainer):
         also: list[ActivationDataModule] | None = None,
         seeds: int = 1,
         explained_variance: float | None = None,
+        exact: bool = False,
         jobs: int | None = None,
         output: str = "lightning_logs/measure",
     ) -> None:
@@ -54,6 +55,7 @@ class MeasuringTrainer(Trainer):
             seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
             explained_variance: score at the largest penalty at which the codes explain this share of the variance of
                 the training rows, such as 0.98; at the penalty of training by default.
+            exact: score with the exact codes too, which the coder approximates, and tell how far apart the two are.
             jobs: data sets fitted at a time, in processes of their own; by default one for each GPU, or for every two
                 cores where there is none, and 1 where the trainer spreads one fit over devices or nodes.
             output: folder in which the run gets a numbered folder of its own.
@@ -87,6 +89,14 @@ class SparseCodingCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The subcommands, each with the arguments that do not come from the command line."""
         return {"measure": {"model", "datamodule"}, **LightningCLI.subcommands()}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """The parser of a subcommand, in which `--exact` says the same as `--exact true`."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "exact":
+                action.nargs, action.const = "?", True
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The width comes from the data; the adaptive penalty has a group of its own."""
@@ -166,7 +176,7 @@ class SparseCodingCLI(LightningCLI):
         jobs = kwargs["jobs"]
         if jobs is None:
             jobs = default_jobs(config["accelerator"], config["devices"], config["num_nodes"])
-        options = kwargs["seeds"], kwargs["explained_variance"], jobs
+        options = kwargs["seeds"], kwargs["explained_variance"], kwargs["exact"], jobs
         try:
             subjects = prepare(self.model, [self.datamodule, *(kwargs["also"] or ())], kwargs["controls"] or ())
         except (OSError, TypeError, ValueError) as error:

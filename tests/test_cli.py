@@ -185,6 +185,15 @@ def test_measure_takes_further_data_a_share_and_jobs(here, capsys):
     assert "How sparse are SparseLinear a=1.5, Gaussian?" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(("words", "exact"), [(["--exact"], True), (["--exact=false"], False), ([], False)])
+def test_measure_takes_exact_as_a_flag(here, capsys, words, exact):
+    main([*MEASURE, *words, "--model.lam=0.1", "--data.batches_per_round=1", "--output=out"])
+    whole = json.loads((here / "out" / "version_0" / "results.json").read_text())
+    assert whole["settings"]["exact"] is exact
+    assert ("heldout_coding_gap" in whole["results"][0]) is exact
+    assert ("exact codes" in capsys.readouterr().out) is exact
+
+
 def test_without_learning_the_atoms_are_the_first_ones(here):
     main([*FIT, "--model.learn=false", "--model.init=random", "--model.seed=3"])
     saved = Dictionary.load(here / "lightning_logs" / "version_0" / "dictionary")

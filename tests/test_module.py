@@ -74,9 +74,9 @@ class Spy(GreedyCoder, Callback):
         self.trained, self.scored = [], []
         self.noted = self.trained
 
-    def __call__(self, x, atoms, lam):
+    def __call__(self, x, atoms, lam, gram=None):
         self.noted.append(lam)
-        return super().__call__(x, atoms, lam)
+        return super().__call__(x, atoms, lam, gram)
 
     def on_validation_start(self, trainer, pl_module):
         self.noted = self.scored
@@ -386,7 +386,7 @@ def test_gradients_are_clipped_by_the_trainer(data):
 class Given(Coder):
     """Answers with codes of two atoms a sample, made without looking at anything n x m."""
 
-    def __call__(self, x, atoms, lam):
+    def __call__(self, x, atoms, lam, gram=None):
         n, m = len(x), len(atoms)
         col = torch.stack([torch.arange(n) % (m // 2), m // 2 + torch.arange(n) % (m // 2)], dim=1).flatten()
         return csr_codes(torch.arange(0, 2 * n + 1, 2), col, torch.full((2 * n,), 0.3), m)

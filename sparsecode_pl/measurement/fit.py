@@ -12,6 +12,7 @@ from lightning import Trainer
 
 from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.data.seeding import generator
+from sparsecode_pl.measurement.exact import score_exactly
 from sparsecode_pl.measurement.penalty import largest_penalty
 from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
@@ -25,7 +26,7 @@ _SEARCH_ROWS = 8192
 
 
 def measure_subject(
-    subject: Subject, folder: Path, trainer: TrainerFactory, seeds: int, explained_variance: float | None
+    subject: Subject, folder: Path, trainer: TrainerFactory, seeds: int, explained_variance: float | None, exact: bool
 ) -> Record:
     """Fit a subject from each initial dictionary and gather the scores; see `measure` for what a record holds."""
     fits = []
@@ -33,22 +34,31 @@ def measure_subject(
         module = subject.module.fresh(seed=subject.module.seed + seed)
         target = folder if seeds == 1 else folder / f"seed_{seed}"
         # A copy, so that what the data draws or caches for this fit is let go of after it.
-        fits.append(_fit(module, copy.copy(subject.data), trainer(module, target), explained_variance))
+        fits.append(_fit(module, copy.copy(subject.data), trainer(module, target), explained_variance, exact))
     return _summary(fits)
 
 
 def _fit(
-    module: SparseCodingModule, data: ActivationDataModule, trainer: Trainer, explained_variance: float | None
+    module: SparseCodingModule,
+    data: ActivationDataModule,
+    trainer: Trainer,
+    explained_variance: float | None,
+    exact: bool,
 ) -> Record:
     start = time.perf_counter()
     trainer.fit(module, datamodule=data)
     scores, rounds = _scores(trainer), trainer.current_epoch
     if explained_variance is not None:
         scores = _score_at_share(module, data, trainer, explained_variance)
+    if exact:
+        scores |= score_exactly(module, data, trainer)
     record: Record = {}
     for prefix, rows, index in (("", "train", data.train_index), ("heldout_", "heldout", data.heldout_index)):
         if len(index):
             record |= {prefix + name: scores[f"{rows}/{name}"] for name in SCORES}
+            if exact:
+                record |= {f"{prefix}exact_{name}": scores[f"exact/{rows}/{name}"] for name in SCORES}
+                record[f"{prefix}coding_gap"] = scores[f"exact/{rows}/coding_gap"]
             record[f"{prefix}num_samples"] = len(index)
     num_atoms = len(module.dictionary.atoms)
     record |= {

@@ -60,6 +60,7 @@ def run_jobs(
     trainer: TrainerFactory,
     seeds: int,
     explained_variance: float | None,
+    exact: bool,
     jobs: int,
 ) -> Iterator[tuple[int, Record | Failure]]:
     """Fit the subjects, `jobs` at a time.
@@ -68,7 +69,7 @@ def run_jobs(
         Number of the subject and its record, or what went wrong, in the order in which they are done.
     """
     tasks = [
-        partial(measure_subject, subject, folder, trainer, seeds, explained_variance)
+        partial(measure_subject, subject, folder, trainer, seeds, explained_variance, exact)
         for subject, folder in zip(subjects, folders, strict=True)
     ]
     jobs = min(jobs, len(tasks))

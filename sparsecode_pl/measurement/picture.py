@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _DATA, _CONTROL, _TRUTH = "#c2410c", "#64748b", "#0f766e"
+_EDGE = "#334155"
 _BANDS = ("#64748b", "#2563eb", "#a16207", "#7c3aed", "#0f766e")
 _TITLES = {
     "S1": "S1, average coefficient norm",
@@ -102,7 +103,7 @@ def _lines(axes: Axes, layers: list[str], records: list[dict[str, Any]], name: s
 
 
 def draw_bars(records: list[dict[str, Any]]) -> Figure:
-    """S1 and L_norm of each data set, training rows beside held-out rows."""
+    """S1 and L_norm of each data set, training rows beside held-out rows; those of exact codes as outlines."""
     figure = Figure(figsize=(10, 1.6 + 0.75 * len(records)), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, records, "S1")
@@ -116,7 +117,8 @@ def draw_bars(records: list[dict[str, Any]]) -> Figure:
             for name, style, text in (("half_active", ":", "a/2"), ("oracle_S1", "-", "S1 of the true codes")):
                 span = place - 0.48, place + 0.48
                 left.vlines(record[name], *span, color=_TRUTH, linestyle=style, label="" if place else text)
-            left.legend(frameon=False, fontsize=8)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(frameon=False, fontsize=8)
     rows = "solid: training rows, light: held-out rows" if "heldout_S1" in records[0] else "training rows"
     figure.suptitle(f"{question(records)}  Shorter is sparser  ({rows})", fontsize=11)
     return figure
@@ -140,20 +142,31 @@ def _bars(axes: Axes, records: list[dict[str, Any]], name: str) -> None:
     for number, key in enumerate(keys):
         values = [record.get(key, np.nan) for record in records]
         spread = [record.get("spread", {}).get(key, 0) for record in records]
+        labels = [_short(value) for value in values]
         offset = (number - (len(keys) - 1) / 2) * height
-        bars = axes.barh(
+        axes.barh(
             places + offset,
             values,
             height * 0.92,
             color=colours,
             alpha=1 - 0.55 * number,
             xerr=spread,
-            ecolor="#334155",
+            ecolor=_EDGE,
         )
-        axes.bar_label(bars, fmt=lambda value: f"{value:#.3g}".rstrip("."), padding=3, fontsize=8)
-    axes.margins(x=0.12)
+        exact = [record.get(key.replace(name, f"exact_{name}"), np.nan) for record in records]
+        if np.isfinite(exact).any():
+            text = "" if number else "exact codes (in brackets)"
+            axes.barh(places + offset, exact, height * 0.92, color="none", edgecolor=_EDGE, linewidth=0.9, label=text)
+            labels = [f"{label} ({_short(value)})" for label, value in zip(labels, exact, strict=True)]
+        longer = axes.barh(places + offset, np.fmax(values, exact), alpha=0, xerr=spread, error_kw={"alpha": 0})
+        axes.bar_label(longer, labels, padding=3, fontsize=8)
+    axes.margins(x=0.12 if all("coding_gap" not in record for record in records) else 0.18)
     axes.set_title(_TITLES[name], fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
+
+
+def _short(value: float) -> str:
+    return f"{value:#.3g}".rstrip(".")

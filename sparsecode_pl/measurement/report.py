@@ -17,6 +17,12 @@ from rich.text import Text
 
 from sparsecode_pl.measurement.picture import question
 
+_HEADINGS = {
+    "explained_variance": "expl. var.",
+    "S1_ratio": "S1 ratio",
+    "coding_gap": "gap, %",
+    "atoms_alive": "atoms\nalive",
+}
 _PACKAGES = ("sparsecode-pl", "torch", "lightning", "torchmetrics", "numba", "numpy", "transformers")
 
 
@@ -70,17 +76,18 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     layered = all("layer" in record for record in records)
     controls = any("control_of" in record for record in records)
-    table = Table(box=SIMPLE_HEAD, title=Text(question(records)), title_style="bold")
+    exact = any("coding_gap" in record for record in records)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=Text(question(records)), title_style="bold")
     if layered:
         table.add_column("layer", overflow="fold", min_width=5)
     table.add_column("data", overflow="fold", min_width=16)
     scores = {"S1": "#.3g", "L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
     if controls:
         scores["S1_ratio"] = ".2f"
+    gaps = {"coding_gap": ".1%"} if exact else {}
     once = {"lam": ".3g", "atoms_alive": ".0f", "seconds": ".0f"}
-    for name in (*scores, *once):
-        heading = {"explained_variance": "expl. var.", "S1_ratio": "S1 ratio", "atoms_alive": "atoms alive"}
-        table.add_column(heading.get(name, name), justify="right", overflow="fold")
+    for name in (*scores, *gaps, *once):
+        table.add_column(_HEADINGS.get(name, name), justify="right", overflow="fold")
     for number, record in enumerate(records):
         measured = "control_of" not in record
         last = number + 1 == len(records) or "control_of" not in records[number + 1]
@@ -90,9 +97,14 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
         if "error" in record:
             cells = ["failed"]
         else:
-            cells = [_both(record, name, form) for name, form in scores.items()]
+            cells = [_both(record, name, form) for name, form in (scores | gaps).items()]
             cells += [_cell(record, name, form) for name, form in once.items()]
-        table.add_row(*names, *cells, style="bold" if measured else "", end_section=last)
+        table.add_row(*names, *cells, style="bold" if measured else "")
+        if "coding_gap" in record:
+            cells = [_both(record, f"exact_{name}", form) for name, form in scores.items()]
+            table.add_row(*[""] * layered, "  exact codes", *cells, style="dim")
+        if last:
+            table.add_section()
     console.print(table, markup=False)  # brackets in names and errors are just that
     console.print("\n".join(_notes(records, controls)), highlight=False, markup=False)
 
@@ -114,6 +126,8 @@ def _notes(records: list[dict[str, Any]], controls: bool) -> Iterator[str]:
     yield f"{rows}{'' if alike else ' and others'}; {atoms} atoms. Lower S1, L_norm and N0 mean sparser."
     if controls:
         yield "S1 ratio: S1 of the data over S1 of the control."
+    if "coding_gap" in record:
+        yield "Exact codes minimise the objective for the same atoms and lam; gap: how far above it the coder's lies."
     if "spread" in record:
         yield "±: standard deviation over initial dictionaries."
     for truth in scored:
@@ -136,4 +150,7 @@ def _cell(record: dict[str, Any], name: str, form: str) -> str:
     if name not in record:
         return ""
     spread = record.get("spread", {}).get(name)
-    return f"{record[name]:{form}}".rstrip(".") + (f"±{spread:.1g}" if spread is not None else "")
+    both = f"{record[name]:{form}}".rstrip(".")
+    if spread is not None:
+        both += f"±{spread:{form if form[-1] == '%' else '.1g'}}"
+    return both.replace("%", "")  # which stands in the heading

@@ -31,6 +31,7 @@ def measure(
     *,
     seeds: int = 1,
     explained_variance: float | None = None,
+    exact: bool = False,
     jobs: int = 1,
     folder: str | Path = "lightning_logs/measure",
     trainer: TrainerFactory = default_trainer,
@@ -49,6 +50,8 @@ def measure(
         seeds: fits of each data set, from different initial dictionaries, >= 1.
         explained_variance: score each dictionary at the largest penalty at which its codes explain this share of the
             variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.
+        exact: score each dictionary with the exact codes too, which the paper defines the scores by (section 2) and the
+            coder approximates, at the same penalty, and tell how far apart the two are.
         jobs: data sets that are fitted at a time, >= 1, each in a process with its share of the cores and, if there
             are any, one GPU.
         folder: the run folder gets a number in here.
@@ -60,8 +63,10 @@ def measure(
         the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores), `train_lam`,
         `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for layers and their controls `model` and `layer`; for controls
         `control_of` (the data's name), `S1_ratio` (the data's S1 over the control's) and `heldout_S1_ratio`; with known
-        truth `half_active`, `oracle_S1` and `atom_recovery`. With several seeds the figures are means, and `spread`
-        holds their standard deviations.
+        truth `half_active`, `oracle_S1` and `atom_recovery`. With `exact`, the scores and ratios of the exact codes,
+        such as `exact_S1`, `heldout_exact_S1` and `exact_S1_ratio`, and `coding_gap` and `heldout_coding_gap`, the
+        relative excess of the objective of the coder's codes (see `CodingGap`). With several seeds the figures are
+        means, and `spread` holds their standard deviations.
 
     Raises:
         ValueError: an argument is out of its range, or data, controls or module are wrong or do not fit together.
@@ -71,7 +76,7 @@ def measure(
     check_options(seeds, explained_variance, jobs)
     subjects = prepare(module, data, controls)
     settings = {"model": dict(module.hparams)} if settings is None else settings
-    return measure_subjects(subjects, seeds, explained_variance, jobs, Path(folder), trainer, settings)
+    return measure_subjects(subjects, seeds, explained_variance, exact, jobs, Path(folder), trainer, settings)
 
 
 def check_options(seeds: int, explained_variance: float | None, jobs: int) -> None:
@@ -91,6 +96,7 @@ def measure_subjects(
     subjects: list[Subject],
     seeds: int,
     explained_variance: float | None,
+    exact: bool,
     jobs: int,
     folder: Path,
     trainer: TrainerFactory,
@@ -103,7 +109,7 @@ def measure_subjects(
     folders = [whole / f"{number:0{digits}}-{_slug(subject.title)}" for number, subject in enumerate(subjects)]
     found: dict[int, Record] = {}
     failures: list[Failure] = []
-    for number, outcome in run_jobs(subjects, folders, trainer, seeds, explained_variance, jobs):
+    for number, outcome in run_jobs(subjects, folders, trainer, seeds, explained_variance, exact, jobs):
         if isinstance(outcome, Failure):
             rank_zero_warn(f"{subjects[number].title} failed: {outcome}")
             failures.append(outcome)
@@ -138,7 +144,7 @@ def _in_order(subjects: list[Subject], found: dict[int, Record]) -> list[Record]
         else:
             record |= {"control_of": subjects[subject.control_of].label, **found[number]}
             source = found.get(subject.control_of, {})
-            for name in ("S1", "heldout_S1"):
+            for name in ("S1", "heldout_S1", "exact_S1", "heldout_exact_S1"):
                 if name in record and name in source:
                     record[f"{name}_ratio"] = source[name] / record[name]
         records.append(record)

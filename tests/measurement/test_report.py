@@ -106,7 +106,7 @@ def test_the_table_of_layers_names_each_once_and_its_controls_below():
 def test_long_names_of_layers_are_shown_whole():
     names = ["model.layers.3.mlp", "model.layers.11.self_attn.o_proj"]
     text = printed([line for name in names for line in layer(name, model="a/model-with-a-long-name-3b")])
-    column = "".join(line[2:36].partition("  ")[0] for line in text.splitlines())
+    column = "".join(line[1:36].partition("  ")[0] for line in text.splitlines())
     for name in names:
         assert name in column
     assert "seconds" in text
@@ -222,8 +222,9 @@ def test_the_files_of_records_that_failed_hold_the_error(tmp_path):
         [record("data", half_active=2.5, oracle_S1=3.1, atom_recovery=0.99)],
         [record("data", math.nan), record("control", math.nan)],
         [record("data", heldout=False)],
+        [record("data", coding_gap=0.1, exact_S1=3.3, heldout_exact_S1=math.nan), failed("1"), record("control")],
     ],
-    ids=["plain", "spread", "truth", "nan", "training rows"],
+    ids=["plain", "spread", "truth", "nan", "training rows", "exact"],
 )
 @pytest.mark.filterwarnings("error")
 def test_a_picture_is_drawn_of_any_records(records, tmp_path):

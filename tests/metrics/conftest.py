@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,13 @@ def to_csr(codes: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """Scored samples: codes (n, m), residual and x (n, d), and each sample's own penalty (n,)."""
+    """Scored samples: codes (n, m), residual and x (n, d), each sample's own penalty and lower bound (n,)."""
 
     codes: np.ndarray
     residual: np.ndarray
     x: np.ndarray
     lam: np.ndarray
+    bound: np.ndarray
 
     def cut(self, *sizes: int) -> tuple["Rows", list["Rows"]]:
         """Batches of the given sizes, each at one penalty, and all their rows together."""
@@ -39,8 +40,8 @@ class Rows:
         assert ends[-1] == len(self.codes)
         parts = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
         lam = np.concatenate([np.full_like(self.lam[part], self.lam[part][:1].sum()) for part in parts])
-        batches = [Rows(self.codes[part], self.residual[part], self.x[part], lam[part]) for part in parts]
-        return Rows(self.codes, self.residual, self.x, lam), batches
+        whole = replace(self, lam=lam)
+        return whole, [Rows(*(getattr(whole, field.name)[part] for field in fields(Rows))) for part in parts]
 
     def inputs(self, layout: str = "csr") -> dict[str, Any]:
         """What `update` takes of a batch at one penalty."""
@@ -50,6 +51,7 @@ class Rows:
             "residual": torch.tensor(self.residual),
             "x": torch.tensor(self.x),
             "lam": float(self.lam[0]) if len(self.lam) else 1.0,
+            "bound": torch.tensor(self.bound),
         }
 
 
@@ -114,6 +116,12 @@ CASES = {
         ("codes", "residual", "lam"),
         lambda rows: objectives(rows).sum() / (rows.lam * rows.codes.astype(np.float64).max(axis=1)).sum(),
     ),
+    "coding_gap": Case(
+        metrics.CodingGap,
+        functional.coding_gap,
+        ("codes", "residual", "lam", "bound"),
+        lambda rows: (objectives(rows).sum() - rows.bound.sum()) / rows.bound.sum(),
+    ),
     "explained_variance": Case(
         metrics.ExplainedVariance,
         functional.explained_variance,
@@ -162,7 +170,8 @@ def make_rows() -> Callable[..., Rows]:
         codes = 10 ** rng.uniform(-3, 2, (n, NUM_ATOMS)) * (rng.random((n, NUM_ATOMS)) < 0.4)
         codes[rng.random(n) < 0.2] = 0
         residual, x = rng.normal(0, 0.3, (n, WIDTH)), rng.normal(3, 1, (n, WIDTH))
-        return Rows(codes.astype(dtype), residual.astype(dtype), x.astype(dtype), 10 ** rng.uniform(-1, 1, n))
+        lam, bound = 10 ** rng.uniform(-1, 1, n), rng.uniform(0.01, 0.1, n)
+        return Rows(codes.astype(dtype), residual.astype(dtype), x.astype(dtype), lam, bound)
 
     return make
 

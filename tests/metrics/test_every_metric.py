@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 # From float32 input only sums in float64 come as near as this.
 RTOL = 1e-11
 
-PENALISED = ["sparse_coding_loss", "normalized_loss", "coefficient_histogram"]
+PENALISED = ["sparse_coding_loss", "normalized_loss", "coding_gap", "coefficient_histogram"]
 SCALE_FREE = ["nonzero_entries", "average_coefficient_norm", "average_coefficient_norm_p", "normalized_loss"]
 TAKING_CODES = [
     *PENALISED,
@@ -175,7 +175,9 @@ def test_one_collection_serves_all(cases, make_rows):
         np.testing.assert_allclose(value, cases[name].answer(whole), rtol=RTOL)
 
 
-@pytest.mark.parametrize("case", ["sparse_coding_loss", "normalized_loss", "explained_variance"], indirect=True)
+@pytest.mark.parametrize(
+    "case", ["sparse_coding_loss", "normalized_loss", "coding_gap", "explained_variance"], indirect=True
+)
 def test_wrong_rows_are_refused(case, make_rows):
     inputs = needed(case, make_rows(20).cut(20)[0])
     inputs["residual"] = inputs["residual"][1:]

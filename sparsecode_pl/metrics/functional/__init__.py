@@ -3,6 +3,7 @@
 from sparsecode_pl.metrics.functional.atom_activity import atom_activity
 from sparsecode_pl.metrics.functional.atom_recovery import AtomRecoveryScore, atom_recovery
 from sparsecode_pl.metrics.functional.average_coefficient_norm import average_coefficient_norm
+from sparsecode_pl.metrics.functional.coding_gap import coding_gap, lower_bound
 from sparsecode_pl.metrics.functional.coefficient_histogram import coefficient_histogram
 from sparsecode_pl.metrics.functional.explained_variance import explained_variance
 from sparsecode_pl.metrics.functional.mean_max_coefficient import mean_max_coefficient
@@ -16,8 +17,10 @@ __all__ = [
     "atom_activity",
     "atom_recovery",
     "average_coefficient_norm",
+    "coding_gap",
     "coefficient_histogram",
     "explained_variance",
+    "lower_bound",
     "mean_max_coefficient",
     "nonzero_entries",
     "normalized_loss",

@@ -1,0 +1,182 @@
+import json
+import warnings
+from functools import partial
+from io import StringIO
+
+import pytest
+from lightning import Callback
+from rich.console import Console
+from sparsecode_control import MatchedGaussian, RandomDictionary
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sparsecode_pl.coding import LassoCoder, lasso_encode
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.measurement.report import print_table
+from sparsecode_pl.measurement.trainer import default_trainer
+from sparsecode_pl.metrics import functional
+from sparsecode_pl.module import SparseCodingModule
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:lam has not settled"),
+    pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+]
+
+TRAINER = partial(
+    default_trainer, accelerator="cpu", devices=1, max_epochs=2, enable_progress_bar=False, log_every_n_steps=1
+)
+SCORES = ["S1", "L_norm", "N0", "L", "explained_variance"]
+NEW = {f"{rows}{name}" for rows in ("", "heldout_") for name in [*(f"exact_{s}" for s in SCORES), "coding_gap"]}
+
+
+def module(**settings):
+    return SparseCodingModule(8, **{"expansion": 4, "seed": 3, **settings})
+
+
+def scalars(folder):
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+@pytest.fixture(scope="module")
+def measured(layered, tmp_path_factory):
+    """The run folder and the records of a layer with controls, with exact codes and without, at a share."""
+    from sparsecode_pl.measurement import measure
+
+    found = []
+    for exact in (True, False):
+        folder = tmp_path_factory.mktemp("exact")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            options = {"explained_variance": 0.9, "folder": folder, "trainer": TRAINER, "exact": exact}
+            records = measure(module(), layered((8,)), [MatchedGaussian(), RandomDictionary()], **options)
+        found.append((folder / "version_0", records))
+    return found
+
+
+def test_the_exact_scores_stand_beside_those_of_the_coder(measured):
+    (_, records), (_, plain) = measured
+    for number, (record, other) in enumerate(zip(records, plain, strict=True)):
+        ratios = {"exact_S1_ratio", "heldout_exact_S1_ratio"} if number else set()
+        assert record.keys() - other.keys() == NEW | ratios
+        assert {name: record[name] for name in other.keys() - {"seconds"}} == {
+            name: value for name, value in other.items() if name != "seconds"
+        }
+
+
+def test_they_are_those_of_the_saved_dictionary_at_the_penalty_for_scoring(measured, layered):
+    (folder, records), _ = measured
+    layer = layered((8,)).parts()[0]
+    layer.setup("fit")
+    for record, name in ((records[0], "0-toy_layer_0"), (records[2], "2-RandomDictionary")):
+        dictionary, lam = Dictionary.load(folder / name / "dictionary").double(), record["lam"]
+        assert lam != record["train_lam"]
+        for rows, index in (("", layer.train_index), ("heldout_", layer.heldout_index)):
+            x = dictionary.standardise(layer.rows[index].double())
+            codes, _, _ = lasso_encode(x, dictionary.atoms, lam, tol=1e-8, max_iter=100_000)
+            residual = (x - codes.to_dense() @ dictionary.atoms).detach()
+            minimum = float(functional.sparse_coding_loss(codes, residual, lam))
+            assert record[f"{rows}exact_L"] == pytest.approx(minimum, rel=2e-4)
+            assert record[f"{rows}exact_S1"] == pytest.approx(
+                float(functional.average_coefficient_norm(codes)), rel=5e-3
+            )
+            assert record[f"{rows}exact_explained_variance"] == pytest.approx(
+                float(functional.explained_variance(residual, x)), abs=1e-3
+            )
+            assert 1 + record[f"{rows}coding_gap"] == pytest.approx(record[f"{rows}L"] / minimum, rel=2e-4)
+            assert record[f"{rows}coding_gap"] > 1e-3
+
+
+def test_the_ratios_of_controls_are_of_the_exact_scores(measured):
+    (_, (record, *controls)), _ = measured
+    for control in controls:
+        for name in ("exact_S1", "heldout_exact_S1"):
+            assert control[f"{name}_ratio"] == record[name] / control[name]
+
+
+def test_they_are_logged_once_and_leave_the_curves_as_they_are(measured):
+    (folder, (record, *_)), (plain, _) = measured
+    found, curves = scalars(folder / "0-toy_layer_0"), scalars(plain / "0-toy_layer_0")
+    new = {tag: points for tag, points in found.items() if tag.startswith("exact/")}
+    assert {tag: points for tag, points in found.items() if tag not in new} == curves
+    expected = {
+        f"exact/{rows}/{name}": record[key]
+        for rows, prefix in (("train", ""), ("heldout", "heldout_"))
+        for name, key in [*((s, f"{prefix}exact_{s}") for s in SCORES), ("coding_gap", f"{prefix}coding_gap")]
+    }
+    assert {tag: points[0][1] for tag, points in new.items()} == pytest.approx(expected, rel=1e-6)
+    assert all(len(points) == 1 for points in new.values())
+
+
+class Watching(Callback):
+    """Asks of every module it is shown for the dictionary that is learnt."""
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, *_):
+        assert outputs["codes"].shape[1] == len(pl_module.dictionary.atoms)
+
+
+def test_callbacks_see_only_the_module_that_learns(run, layered):
+    (record,) = run(module(lam=0.1), layered((8,)), exact=True, trainer=partial(TRAINER, callbacks=[Watching()]))
+    assert record["exact_S1"] > 1
+
+
+def test_codes_that_are_exact_already_have_hardly_a_gap(run, layered):
+    (record,) = run(module(lam=0.3, coder=LassoCoder(tol=1e-4)), layered((8,)), exact=True)
+    for rows in ("", "heldout_"):
+        assert 0 <= record[f"{rows}coding_gap"] < 2e-4
+        assert record[f"{rows}exact_S1"] == pytest.approx(record[f"{rows}S1"], rel=1e-3)
+
+
+def test_without_held_out_rows_there_are_no_held_out_figures(run, layered):
+    (record,) = run(module(lam=0.1), layered((8,), val_split=0), exact=True)
+    assert {name for name in NEW if name in record} == {name for name in NEW if not name.startswith("heldout")}
+
+
+def test_seeds_and_jobs_serve_them_too(run, layered, tmp_path):
+    single = [run(module(lam=0.1, seed=seed), layered((8,)), exact=True)[0] for seed in (4, 5)]
+    both, other = run(module(lam=0.1, seed=4), layered((8, 8)), exact=True, seeds=2, jobs=2)
+    for name in NEW:
+        values = [record[name] for record in single]
+        assert both[name] == pytest.approx(sum(values) / 2, rel=1e-3)
+        assert both["spread"][name] > 0
+    assert other.keys() >= NEW
+    written = json.loads((tmp_path / "runs" / "version_2" / "results.json").read_text())["results"]
+    assert written == [both, other]
+
+
+def test_codes_that_stop_far_from_the_minimum_are_told_once(run, layered, monkeypatch):
+    from sparsecode_pl.measurement import exact
+
+    monkeypatch.setattr(exact, "lasso_encode", partial(lasso_encode, max_iter=1))
+    with pytest.warns(UserWarning, match="the objective of the exact codes may be .* above its minimum") as caught:
+        (record,) = run(module(lam=0.02), layered((8,)), exact=True)
+    assert len([w for w in caught if "duality gap" in str(w.message) or "its minimum" in str(w.message)]) == 1
+    assert record["coding_gap"] > 0
+
+
+def test_there_is_nothing_of_it_unless_asked_for(measured):
+    _, (_, plain) = measured
+    assert not [name for record in plain for name in record if "exact" in name or "gap" in name]
+    assert "xact" not in table(plain)
+
+
+def table(records):
+    console = Console(file=StringIO(), width=140)
+    print_table(records, console)
+    return console.file.getvalue()
+
+
+def test_the_table_has_a_line_below_each_for_the_exact_codes(measured):
+    (_, records), _ = measured
+    lines = [" ".join(line.split()) for line in table(records).splitlines()]
+    rows = [line for line in lines if " / " in line and line[0] != "T"]
+    assert len(rows) == 6
+    for record, first, second in zip(records, rows[::2], rows[1::2], strict=True):
+        assert f"{record['S1']:#.3g} / {record['heldout_S1']:#.3g}" in first
+        assert f" {100 * record['coding_gap']:.1f} / {100 * record['heldout_coding_gap']:.1f} " in first
+        assert second.startswith(f"exact codes {record['exact_S1']:#.3g} / {record['heldout_exact_S1']:#.3g}")
+        ratio = f"{record.get('exact_S1_ratio', 0):.2f} / {record.get('heldout_exact_S1_ratio', 0):.2f}"
+        assert second.endswith(ratio) == ("control_of" in record)
+    assert len([line for line in lines if line.startswith("Exact codes minimise")]) == 1
+    assert "gap, %" in table(records)
