@@ -262,13 +262,13 @@ def test_rate_falls_to_zero_within_each_round_and_begins_the_next_anew():
         diary,
         max_epochs=2,
     )
-    np.testing.assert_allclose(diary.rates, 2 * [*[0.02] * 5, 0.015, 0.01, 0.005])
+    np.testing.assert_allclose(diary.rates, 2 * [*[0.2] * 5, 0.15, 0.1, 0.05])
 
 
 def test_rate_follows_the_optimiser_steps_where_gradients_are_accumulated():
     diary, data = Diary(), small_data(batches_per_round=16)
     fit(SparseCodingModule(16, expansion=2, lam=LAM), data, diary, accumulate_grad_batches=2)
-    np.testing.assert_allclose(diary.rates[::2], [*[0.02] * 5, 0.015, 0.01, 0.005])
+    np.testing.assert_allclose(diary.rates[::2], [*[0.2] * 5, 0.15, 0.1, 0.05])
 
 
 def test_each_round_begins_without_the_optimisers_memory(data):
@@ -367,7 +367,7 @@ def test_a_given_scheduler_steps_after_every_batch_instead_of_the_default():
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
     )
     fit(module, small_data(batches_per_round=3), objective_stopping(), diary, max_epochs=2)
-    np.testing.assert_allclose(diary.rates, 0.02 * 0.5 ** np.arange(6))
+    np.testing.assert_allclose(diary.rates, 0.2 * 0.5 ** np.arange(6))
 
 
 def test_gradients_are_clipped_by_the_trainer(data):

@@ -1,0 +1,114 @@
+"""The dictionary step."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# The curvature is averaged over this many times as many batches as the step is a share of.
+_LONGER = 2.0
+# Share of its mean square that is left of a coefficient's variance at least.
+_LEAST_VARIANCE = 0.05
+
+
+class MeanFieldNewton(Optimizer):
+    """Newton's method for the atoms, as if they were active independently of each other.
+
+    With the codes fixed, the objective (arXiv 2310.07837, eq. 1) is quadratic in the atoms, with the Hessian
+    2 C^T C / n in the codes C (n, m). Its diagonal alone, the mean squares of the coefficients, makes steps that are
+    too long where many atoms are active together. If they are so independently, the rest of it is the product of their
+    mean coefficients: a diagonal plus a matrix of rank one, whose inverse costs m d operations (Sherman and Morrison).
+    Both moments are running means over batches; a step goes the share `lr` of the way to the minimum. Atoms are taken
+    to be unit rows, along which they are not moved.
+
+    `observe` must be told the codes of each batch; `SparseCodingModule` does so for every optimiser that has it.
+
+    Args:
+        params: atoms, (m, d) each.
+        lr: share of a whole Newton step, in (0, 1].
+
+    Raises:
+        ValueError: `lr` is out of its range.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float = 0.2) -> None:
+        if not 0 < lr <= 1:
+            raise ValueError(f"lr is {lr}: give a share of a Newton step in (0, 1], such as 0.2")
+        super().__init__(params, {"lr": lr})
+        self._observed: list[Tensor] = []
+
+    def observe(self, moments: Tensor) -> None:
+        """Take in the curvature of a batch, before the step; of several batches if their gradients accumulate.
+
+        Args:
+            moments: mean of each atom's coefficients over the samples, and of their squares, (2, m); see `moments_of`.
+        """
+        self._observed.append(moments)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move the atoms; they are not made unit again here.
+
+        Raises:
+            RuntimeError: no codes have been observed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for atoms in group["params"]:
+                if atoms.grad is not None:
+                    mean, square = self._moments(atoms, group["lr"])
+                    atoms.add_(_newton(atoms, atoms.grad / 2, mean, square), alpha=-group["lr"])
+        self._observed.clear()
+        return loss
+
+    def _moments(self, atoms: Tensor, rate: float) -> Tensor:
+        """Running means of the coefficients and of their squares, (2, m)."""
+        state = self.state[atoms]
+        if self._observed:
+            if not state:
+                state["moments"], state["weight"] = torch.zeros_like(self._observed[0]), 0.0
+            keep = 1 - min(0.5, max(0.03, rate / _LONGER))
+            state["moments"].mul_(keep).add_(torch.stack(self._observed).mean(0), alpha=1 - keep)
+            state["weight"] = keep * state["weight"] + (1 - keep)
+        if not state:
+            raise RuntimeError(
+                "MeanFieldNewton has observed no codes: call observe(moments_of(codes)) before each step"
+            )
+        moments: Tensor = state["moments"] / state["weight"]
+        return moments
+
+
+def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Tensor:
+    """Solve H step = gradient for H = diag(variances) + mean mean^T."""
+    gradient = gradient - (gradient * atoms).sum(1, keepdim=True) * atoms  # along the sphere
+    # An atom that is never active has no gradient either, but must not divide 0 by 0.
+    square = square + 1e-6 * square.mean() + torch.finfo(square.dtype).tiny
+    variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)
+    ratio = mean / variance
+    return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + ratio @ mean)
+
+
+def moments_of(codes: Tensor) -> Tensor:
+    """Mean coefficient and mean squared coefficient of each atom.
+
+    Args:
+        codes: sparse CSR, (n, m).
+
+    Returns:
+        (2, m).
+
+    Example:
+        >>> moments_of(torch.tensor([[0.0, 2.0], [1.0, 4.0]]).to_sparse_csr())
+        tensor([[ 0.5000,  3.0000],
+                [ 0.5000, 10.0000]])
+    """
+    values = codes.values()
+    sums = values.new_zeros(2, codes.shape[1])
+    sums[0].index_add_(0, codes.col_indices(), values)
+    sums[1].index_add_(0, codes.col_indices(), values.square())
+    return sums / len(codes)
