@@ -6,16 +6,14 @@ matrix alone would take at the bandwidth of a copy; writes results/bench_greedy_
 is not installed; without a GPU there is nothing to measure.
 """
 
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 from torch import Tensor
 
 from sparsecode_pl.coding.greedy_torch import greedy_torch
@@ -158,10 +156,7 @@ def main() -> None:
             f"{1000 * share['floor_seconds']:.2f} ms, {share['of_call']:.0%} of the call and "
             f"{share['of_selection']:.0%} of what follows the correlations"
         )
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
-    path = Path(__file__).parent / "results" / "bench_greedy_gpu.json"
-    report = {"machine": {"gpu": torch.cuda.get_device_name()}, "versions": versions, "results": [record]}
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    write("bench_greedy_gpu", [record], {"repeats": REPEATS}, packages=("torch", "triton", "sae-lens"), gpu=True)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,14 @@ layers); the text is random words in documents of log-normal length. Loading and
 medians over repeats and the ratios; writes results/bench_harvest.json.
 """
 
-import json
-import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import transformers
+from record import seconds, write
 from sparsecode_transformer import HookedTransformer
 from sparsecode_transformer.batches import Batch, chunks, length_batches
 from sparsecode_transformer.locate import locate_model, short_name
@@ -61,13 +59,6 @@ def batches(data: HookedTransformer) -> Iterator[Batch]:
         yield from length_batches(sequences, torch.arange(*shard).numpy(), recipe.batch_tokens)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def compare(model: str, folder: Path) -> dict:
     """Harvest into a store and into memory, and the bare pass, in turn."""
     name = short_name(model)
@@ -88,12 +79,12 @@ def compare(model: str, folder: Path) -> dict:
     def harvest(store: Path | None) -> float:
         data = HookedTransformer(model, str(text), store=store and str(store), **settings)
         vars(data._all).update(shared)  # what is loaded and tokenised already
-        return seconds(data._all.harvest)
+        return seconds(data._all.harvest).wall
 
     times: dict[str, list[float]] = {"bare": [], "memory": [], "store": []}
     for repeat in range(REPEATS + 1):
         found = {  # in turn, so that all meet the same machine
-            "bare": seconds(bare),
+            "bare": seconds(bare).wall,
             "memory": harvest(None),
             "store": harvest(folder / f"{name}{repeat}"),
         }
@@ -116,14 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         results = [compare(model, folder) for model in (MINILM, save_llama(folder / "llama"))]
-    machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    versions = {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-    path = Path(__file__).parent / "results" / "bench_harvest.json"
-    path.write_text(json.dumps({"machine": machine, "versions": versions, "results": results}, indent=2) + "\n")
+    write("bench_harvest", results, {"repeats": REPEATS}, packages=("torch", "transformers"))
 
 
 if __name__ == "__main__":

@@ -5,20 +5,18 @@ results/bench_store.json. It takes 5 GB of disk for a while.
 """
 
 import json
-import platform
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import torch
+from record import medians, write
 
 from sparsecode_pl.data import Store, StoreWriter, generator, write_store
 
@@ -45,6 +43,12 @@ def arrow(folder: Path, format_: str) -> Gather:
     return lambda index: torch.as_tensor(data[index.tolist()]["x"])
 
 
+def each_in_turn(read: Gather, indices: list[torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """A call that reads the next of some batches."""
+    left = iter(indices)
+    return lambda: read(next(left))
+
+
 def compare(folder: Path) -> list[dict]:
     """Random batches, in GB/s of float32."""
     shards = {1: ROWS, 16: ROWS // 16, 150: -(-ROWS // 150)}
@@ -60,17 +64,12 @@ def compare(folder: Path) -> list[dict]:
     readers["tensor in memory"] = everything.__getitem__
     results = []
     for batch in BATCHES:
-        times: dict[str, list[float]] = {name: [] for name in readers}
-        for repeat in range(REPEATS + 3):
-            index = torch.randperm(ROWS, generator=generator(repeat))[:batch]
-            expected = everything[index]
-            for name, read in readers.items():  # in turn, so that all meet the same machine
-                start = time.perf_counter()
-                rows = read(index)
-                if repeat >= 3:  # the first map the files
-                    times[name].append(time.perf_counter() - start)
-                assert torch.allclose(rows, expected, atol=1e-2 if "float16" in name else 0)
-        speed = {name: batch * D * 4 / statistics.median(each) / 1e9 for name, each in times.items()}
+        indices = [torch.randperm(ROWS, generator=generator(repeat))[:batch] for repeat in range(REPEATS + 3)]
+        for index in indices[:3]:  # these map the files
+            for name, read in readers.items():
+                assert torch.allclose(read(index), everything[index], atol=1e-2 if "float16" in name else 0)
+        calls = {name: each_in_turn(read, indices[3:]) for name, read in readers.items()}
+        speed = {name: batch * D * 4 / taken.wall / 1e9 for name, taken in medians(calls, REPEATS).items()}
         best = max(speed["datasets, torch"], speed["datasets, numpy"])
         results.append({"batch": batch, "gb_per_second": speed, "ratio": speed["store, 16 shards"] / best})
         print(f"batches of {batch}: " + ", ".join(f"{name} {value:.2f} GB/s" for name, value in speed.items()))
@@ -116,25 +115,21 @@ def writing(folder: Path) -> dict:
     given = [dict.fromkeys(layers, rows) for rows in blocks(ROWS // 2)]
     size = 7 * (ROWS // 2) * D * 4 / 1e9
 
-    def store(path: Path) -> None:
-        with StoreWriter(path, layers) as writer:
+    target = folder / "written"
+
+    def store() -> None:
+        with StoreWriter(target, layers) as writer:
             for rows in given:
                 writer.append(rows, {})
             writer.finish()
 
-    def without(path: Path) -> None:
+    def without() -> None:
         with mock.patch("sparsecode_pl.data.store.writer.checksum", return_value=""):
-            store(path)
+            store()
 
-    times: dict[str, list[float]] = {"sha256": [], "no checksum": []}
-    for repeat in range(7):
-        for name, write in (("sha256", store), ("no checksum", without)):
-            start = time.perf_counter()
-            write(folder / f"{name}{repeat}")
-            times[name].append(time.perf_counter() - start)
-            for path in (folder / f"{name}{repeat}").rglob("*.safetensors"):
-                path.unlink()
-    speed = {name: size / statistics.median(each) for name, each in times.items()}
+    calls = {"sha256": store, "no checksum": without}
+    times = medians(calls, 7, prepare=lambda: shutil.rmtree(target, ignore_errors=True))
+    speed = {name: size / taken.wall for name, taken in times.items()}
     cost = 1 / speed["sha256"] - 1 / speed["no checksum"]
     print("writing seven layers: " + ", ".join(f"{name} {value:.2f} GB/s" for name, value in speed.items()))
     print(f"    checksums take {cost:.2f} s a GB: {cost * 0.4:.0%} more time on a disk of 400 MB/s")
@@ -146,15 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         results = {"random_batches": compare(path), "memory": memory(path), "writing": writing(path)}
-    machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    versions = {
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "datasets": datasets.__version__,
-        "python": platform.python_version(),
-    }
-    target = Path(__file__).parent / "results" / "bench_store.json"
-    target.write_text(json.dumps({"machine": machine, "versions": versions, "results": results}, indent=2) + "\n")
+    write("bench_store", results, {"repeats": REPEATS}, packages=("torch", "numpy", "datasets"))
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Ten
     x, transposed, table = x.detach(), atoms.detach().T, gram.detach().to(x.dtype).contiguous().numpy()
     kind = table.dtype.type
     crows, cols, values = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], [np.empty(0, kind)]
-    num_rows = max(1, CHUNK_BYTES // table[0].nbytes)
+    num_rows = min(len(x), max(1, CHUNK_BYTES // table[0].nbytes))
+    buffer, places = x.new_empty(num_rows, len(atoms)), np.empty((num_rows, len(atoms)), np.int32)
     for part in x.split(num_rows) if len(x) else ():
-        dots = (part @ transposed).numpy()
-        chosen, counts = np.empty(dots.shape, np.int32), np.empty(len(part), np.int64)
+        dots = torch.mm(part, transposed, out=buffer[: len(part)]).numpy()
+        chosen, counts = places[: len(part)], np.empty(len(part), np.int64)
         _greedy(dots, table, kind(lam / 2), max_atoms, chosen, counts)
         crow = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
         cols.append(np.empty(crow[-1], np.int64))

@@ -250,12 +250,13 @@ def lasso_numba(
     counts, gaps, sweeps = np.zeros(n, np.int64), np.empty(n), np.empty(n, np.int64)
     crow = np.zeros(n + 1, np.int64)
     cols, values = [np.empty(0, np.int64)], [np.empty(0, dtype)]
-    num_rows = max(1, CHUNK_BYTES // table[0].nbytes)
+    num_rows = min(max(1, n), max(1, CHUNK_BYTES // table[0].nbytes))
+    buffer, places = x.new_empty(num_rows, m), np.empty((num_rows, m), np.int32)
     for start in range(0, n, num_rows):
         part = slice(start, min(start + num_rows, n))
-        dots = (x[part] @ atoms.T).numpy()
+        dots = torch.mm(x[part], atoms.T, out=buffer[: part.stop - start]).numpy()
         warm = warm_crow[part.start : part.stop + 1], warm_col, warm_values
-        found = np.empty(dots.shape, np.int32)
+        found = places[: len(dots)]
         out = found, counts[part], gaps[part], sweeps[part]
         _lasso(
             *(dots, table, x[part].numpy(), atoms.numpy()),

@@ -100,3 +100,11 @@ def test_a_control_of_its_own_width_is_none_of_other_data(numbered):
 def test_a_control_without_data_of_its_own_says_where_it_belongs(use):
     with pytest.raises(ValueError, match="Constant has no data of its own: list it under controls of `sparsecode mea"):
         use(Constant())
+
+
+def test_a_stream_has_longer_rounds_unless_told_otherwise():
+    rounds = [
+        Uniform(d_model=3, **options).batches_per_round
+        for options in ({}, {"stream": True}, {"stream": True, "batches_per_round": 7})
+    ]
+    assert rounds == [60, 240, 7]

@@ -53,7 +53,7 @@ def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, port, t
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
 def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(python, port, tmp_path, monkeypatch):
-    share = ["--controls+=RandomDictionary", "--explained_variance=0.9"]
+    share = ["--controls+=RandomDictionary", "--explained_variance=0.9", "--exact"]
     words = ["measure", *FIT[1:], *share]
     python(
         "-m",
@@ -73,5 +73,7 @@ def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(python, port, 
     assert [record["data"] for record in found] == ["SparseLinear a=1.5", "RandomDictionary"]
     for record, other in zip(found, expected, strict=True):
         assert record["explained_variance"] >= 0.9
-        for score in [*SCORES, "lam", "heldout_S1"]:
+        for score in [*SCORES, "lam", "heldout_S1", "exact_S1", "heldout_exact_L_norm"]:
             assert record[score] == pytest.approx(other[score], rel=0.01), score
+        for gap in ("coding_gap", "heldout_coding_gap"):
+            assert record[gap] == pytest.approx(other[gap], abs=0.002), gap
