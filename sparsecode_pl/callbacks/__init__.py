@@ -4,6 +4,7 @@ from sparsecode_pl.callbacks.adaptive_penalty import AdaptivePenalty
 from sparsecode_pl.callbacks.code_writer import CodeWriter
 from sparsecode_pl.callbacks.dictionary_saver import DictionarySaver
 from sparsecode_pl.callbacks.progress import SparseCodingProgress
+from sparsecode_pl.callbacks.resample_dead_atoms import ResampleDeadAtoms
 from sparsecode_pl.callbacks.tensorboard_figures import TensorBoardFigures
 from sparsecode_pl.callbacks.tensorboard_hparams import TensorBoardHParams
 
@@ -11,6 +12,7 @@ __all__ = [
     "AdaptivePenalty",
     "CodeWriter",
     "DictionarySaver",
+    "ResampleDeadAtoms",
     "SparseCodingProgress",
     "TensorBoardFigures",
     "TensorBoardHParams",
