@@ -43,7 +43,8 @@ SCORES: dict[str, type[Metric]] = {
 }
 
 
-def _score_metrics(rows: str) -> MetricCollection:
+def score_metrics(rows: str) -> MetricCollection:
+    """The scores of some rows, whose name stands before theirs."""
     metrics: dict[str, Metric | MetricCollection] = {name: metric() for name, metric in SCORES.items()}
     return MetricCollection(metrics, prefix=f"{rows}/", compute_groups=False)
 
@@ -130,8 +131,8 @@ class SparseCodingModule(LightningModule):
         self.register_buffer("lam", torch.tensor(math.nan, dtype=torch.float64))
         self.register_buffer("lam_from", torch.tensor(math.nan, dtype=torch.float64))
 
-        self.train_scores = _score_metrics("train")
-        self.heldout_scores = _score_metrics("heldout")
+        self.train_scores = score_metrics("train")
+        self.heldout_scores = score_metrics("heldout")
         self.mean_max = MeanMaxCoefficient()
         self.activity = AtomActivity(num_atoms)
         self._codes: Tensor | None = None
@@ -251,7 +252,6 @@ class SparseCodingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Begin a round: what the optimiser learnt about the last one would only mislead it."""
         self._span = float(self.lam_from), float(self.lam)
-        self._gram = None  # of a scoring that was cut off
         if self.current_epoch:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
@@ -271,9 +271,9 @@ class SparseCodingModule(LightningModule):
             self._log_batch(self._codes, residual.detach(), x, lam)
         return residual.square().sum() / len(x)
 
-    def _encode(self, x: Tensor, lam: float) -> Tensor:
+    def _encode(self, x: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
-            return self.coder(x, self.dictionary.atoms.detach(), lam, self._gram)
+            return self.coder(x, self.dictionary.atoms.detach(), lam, gram)
 
     def _tell_optimizers(self, codes: Tensor) -> None:
         """Let optimisers that ask for it know the curvature, that of all processes."""
@@ -328,7 +328,7 @@ class SparseCodingModule(LightningModule):
         """Refuse to score a dictionary that nobody has learnt, and prepare what all batches share."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary to score: give ckpt_path, or fit first")
-        self._gram = self.coder.prepare(self.dictionary.atoms)
+        self._gram = self.coder.gram(self.dictionary.atoms)
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Score a batch of training rows (loader 0) or of held-out rows (loader 1).
@@ -339,7 +339,7 @@ class SparseCodingModule(LightningModule):
         train_lam = float(self.lam)
         lam = self.eval_lam or train_lam
         x = self.dictionary.standardise(batch)
-        codes = self._encode(x, lam)
+        codes = self._encode(x, lam, self._gram)
         residual = x - reconstruct(codes, self.dictionary.atoms)
         scores = self.heldout_scores if dataloader_idx else self.train_scores
         scores.update(codes=codes, residual=residual, x=x, lam=lam)
@@ -347,7 +347,7 @@ class SparseCodingModule(LightningModule):
         if dataloader_idx == 0:
             self.activity.update(codes=codes)
             if lam == train_lam or self.trainer.state.fn == "fit":  # only training asks for it at its own penalty
-                self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam))
+                self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam, self._gram))
                 self.log("train/mean_max", self.mean_max, on_step=False, on_epoch=True, add_dataloader_idx=False)
         return {"codes": codes, "lam": torch.tensor(lam)}
 
@@ -382,4 +382,5 @@ class SparseCodingModule(LightningModule):
         """
         index, x = batch
         with torch.inference_mode(False), torch.no_grad():  # CSR tensors of inference mode are of no use outside of it
-            return index, self(x)
+            x = self.dictionary.standardise(x)
+            return index, self._encode(x, self.eval_lam or float(self.lam), self._gram)

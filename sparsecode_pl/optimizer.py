@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# The curvature is averaged over this many times as many batches as the step is a share of.
-_LONGER = 2.0
-# Share of its mean square that is left of a coefficient's variance at least.
+# The running means take in a batch with the share lr / _LONGER, within these bounds.
+_LONGER, _LEAST_SHARE, _MOST_SHARE = 2.0, 0.03, 0.5
+# A coefficient's variance is taken as at least this share of its mean square.
 _LEAST_VARIANCE = 0.05
 
 
@@ -20,10 +20,11 @@ class MeanFieldNewton(Optimizer):
     2 C^T C / n in the codes C (n, m). Its diagonal alone, the mean squares of the coefficients, makes steps that are
     too long where many atoms are active together. If they are so independently, the rest of it is the product of their
     mean coefficients: a diagonal plus a matrix of rank one, whose inverse costs m d operations (Sherman and Morrison).
-    Both moments are running means over batches; a step goes the share `lr` of the way to the minimum. Atoms are taken
-    to be unit rows, along which they are not moved.
+    Both moments are running means over batches. A step goes the share `lr` of the way to the minimum; that of an atom
+    which has long been silent goes further, up to two whole steps. Atoms are taken to be unit rows, and the gradient
+    along them is dropped.
 
-    `observe` must be told the codes of each batch; `SparseCodingModule` does so for every optimiser that has it.
+    `observe` must be told the codes of each batch; `SparseCodingModule` does so.
 
     Args:
         params: atoms, (m, d) each.
@@ -38,6 +39,24 @@ class MeanFieldNewton(Optimizer):
             raise ValueError(f"lr is {lr}: give a share of a Newton step in (0, 1], such as 0.2")
         super().__init__(params, {"lr": lr})
         self._observed: list[Tensor] = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._observed = []
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the state of another one.
+
+        Raises:
+            ValueError: it is the state of another optimiser.
+        """
+        foreign = {name for group in state_dict["param_groups"] for name in group} - {"params", "lr", "initial_lr"}
+        if foreign:
+            raise ValueError(
+                f"the checkpoint holds the state of another optimiser, with {', '.join(sorted(foreign))}: give the one "
+                "it was made with, such as --model.optimizer=torch.optim.Adam --model.optimizer.lr=0.02"
+            )
+        super().load_state_dict(state_dict)
 
     def observe(self, moments: Tensor) -> None:
         """Take in the curvature of a batch, before the step; of several batches if their gradients accumulate.
@@ -72,7 +91,7 @@ class MeanFieldNewton(Optimizer):
         if self._observed:
             if not state:
                 state["moments"], state["weight"] = torch.zeros_like(self._observed[0]), 0.0
-            keep = 1 - min(0.5, max(0.03, rate / _LONGER))
+            keep = 1 - min(_MOST_SHARE, max(_LEAST_SHARE, rate / _LONGER))
             state["moments"].mul_(keep).add_(torch.stack(self._observed).mean(0), alpha=1 - keep)
             state["weight"] = keep * state["weight"] + (1 - keep)
         if not state:
@@ -85,7 +104,7 @@ class MeanFieldNewton(Optimizer):
 
 def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Tensor:
     """Solve H step = gradient for H = diag(variances) + mean mean^T."""
-    gradient = gradient - (gradient * atoms).sum(1, keepdim=True) * atoms  # along the sphere
+    gradient = gradient - (gradient * atoms).sum(1, keepdim=True) * atoms
     # An atom that is never active has no gradient either, but must not divide 0 by 0.
     square = square + 1e-6 * square.mean() + torch.finfo(square.dtype).tiny
     variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)

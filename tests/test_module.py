@@ -16,6 +16,7 @@ from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.data.seeding import generator
 from sparsecode_pl.metrics.functional import atom_recovery
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.optimizer import MeanFieldNewton
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -774,3 +775,43 @@ def test_a_penalty_given_to_a_resumed_run_is_the_one_in_use(data, tmp_path):
     trainer(callbacks=[rounds], max_epochs=2).fit(resumed, data, ckpt_path=tmp_path / "a.ckpt")
     assert rounds.spans == [(LAM, 2 * LAM)]
     assert float(resumed.lam) == 2 * LAM
+
+
+class Counting(GreedyCoder):
+    """Counts Gram matrices, and the calls that are given one and that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.formed, self.calls = 0, []
+
+    def gram(self, atoms):
+        self.formed += 1
+        return super().gram(atoms)
+
+    def __call__(self, x, atoms, lam, gram=None):
+        self.calls.append(None if gram is None else torch.equal(gram, atoms @ atoms.T))
+        return super().__call__(x, atoms, lam, gram)
+
+
+def test_scoring_forms_the_gram_matrix_once_and_nothing_else_uses_it(data):
+    coder = Counting()
+    module = SparseCodingModule(16, expansion=2, lam=LAM, coder=coder)
+    fit(module, data, max_epochs=1)
+    assert coder.formed == 1
+    assert coder.calls[:BATCHES] == [None] * BATCHES
+    assert len(coder.calls) > BATCHES
+    assert all(coder.calls[BATCHES:])
+    coder.calls.clear()
+    module(data.rows[:5])
+    assert coder.calls == [None]
+
+
+def test_the_dictionary_step_is_told_the_codes_of_each_batch_once(data, monkeypatch):
+    told = []
+    observe = MeanFieldNewton.observe
+    monkeypatch.setattr(
+        MeanFieldNewton, "observe", lambda self, moments: told.append(moments) or observe(self, moments)
+    )
+    fit(SparseCodingModule(16, expansion=2, lam=LAM, dictionary_steps=3), data, max_epochs=1)
+    assert len(told) == BATCHES
+    assert all(moments.shape == (2, 32) and (moments[1] >= moments[0] ** 2).all() for moments in told)

@@ -39,13 +39,17 @@ def check_atoms(atoms: Tensor) -> None:
         )
 
 
-def check_problem(x: Tensor, atoms: Tensor, max_atoms: int | None) -> None:
-    """Check activations and atoms together.
+def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -> None:
+    """Check activations, atoms and penalty together.
 
     Raises:
-        ValueError: widths, dtypes or devices differ, x is not finite, or `max_atoms` is below 1.
+        ValueError: widths, dtypes or devices differ, x is not finite, numbers of its dtype cannot tell the penalty from
+            0 or infinity, or `max_atoms` is below 1.
     """
     check_atoms(atoms)
+    half = float(torch.tensor(lam / 2, dtype=atoms.dtype))
+    if not 0 < half < math.inf:
+        raise ValueError(f"lam is {lam}, half of which is {half} in {atoms.dtype}: scale x and lam, or give float64")
     if x.ndim != 2 or x.shape[1] != atoms.shape[1]:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, but the atoms have width {atoms.shape[1]}: give (n, {atoms.shape[1]})"
@@ -65,10 +69,10 @@ def check_problem(x: Tensor, atoms: Tensor, max_atoms: int | None) -> None:
 
 
 def check_gram(gram: Tensor, atoms: Tensor) -> None:
-    """Check the shape and the device of a Gram matrix.
+    """Check shape, device and kind of a Gram matrix.
 
     Raises:
-        ValueError: they are not those that go with the atoms.
+        ValueError: they are not those that go with the atoms, or it does not hold floats.
     """
     m = len(atoms)
     if gram.shape != (m, m) or gram.device != atoms.device or not gram.is_floating_point():
@@ -79,7 +83,7 @@ def check_gram(gram: Tensor, atoms: Tensor) -> None:
 
 
 def choose_backend(backend: str, backends: Collection[str], device: torch.device) -> str:
-    """The name of what computes on a device: "auto" is numba on the CPU and torch elsewhere.
+    """The name of what computes on a device, numba on the CPU and torch elsewhere if that is "auto".
 
     Raises:
         ValueError: there is no such backend, or it cannot work on the device.
@@ -89,5 +93,5 @@ def choose_backend(backend: str, backends: Collection[str], device: torch.device
     if backend not in backends:
         raise ValueError(f"backend is {backend!r}: give one of {', '.join(['auto', *backends])}")
     if backend == "numba" and device.type != "cpu":
-        raise ValueError(f"backend is 'numba', but x is on {device}: use 'torch', or move x and atoms to the CPU")
+        raise ValueError(f"backend is 'numba', but x is on {device}: use 'auto', or move x and atoms to the CPU")
     return backend

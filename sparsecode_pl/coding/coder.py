@@ -36,8 +36,8 @@ class Coder(ABC):
             raise ValueError(f"coder is {settings['class_path']!r}, which is no Coder: give a subclass of it")
         return coder(**settings.get("init_args", {}))
 
-    def prepare(self, atoms: Tensor) -> Tensor | None:
-        """What many calls with the same atoms, (m, d), may share, to be given to each of them: here nothing."""
+    def gram(self, atoms: Tensor) -> Tensor | None:
+        """The Gram matrix of the atoms, (m, m), for many calls to share; None here, for a coder with no use for it."""
         return None
 
     @abstractmethod
@@ -48,14 +48,24 @@ class Coder(ABC):
             x: activations, centred, (n, d).
             atoms: unit rows, (m, d), dtype and device of x.
             lam: penalty, > 0.
-            gram: what `prepare` made of these atoms, if it was asked.
+            gram: what `gram` says of these atoms, if it was asked.
 
         Returns:
             Codes >= 0, sparse CSR (n, m), indices ascending in each row.
         """
 
 
-class GreedyCoder(Coder):
+class _GramCoder(Coder):
+    """A coder that works by the Gram matrix of the atoms, where it fits into `memory`."""
+
+    memory: int | None
+
+    def gram(self, atoms: Tensor) -> Tensor | None:
+        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
+        return gram_matrix(atoms, memory=self.memory)
+
+
+class GreedyCoder(_GramCoder):
     """The greedy coefficient step (paper, appendix C); see `greedy_encode`.
 
     Args:
@@ -76,10 +86,6 @@ class GreedyCoder(Coder):
         self.backend: Backend = backend
         self.memory = memory
 
-    def prepare(self, atoms: Tensor) -> Tensor | None:
-        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
-        return gram_matrix(atoms, memory=self.memory)
-
     def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Greedy codes, sparse CSR (n, m); see `Coder`."""
         return greedy_encode(
@@ -87,7 +93,7 @@ class GreedyCoder(Coder):
         )
 
 
-class LassoCoder(Coder):
+class LassoCoder(_GramCoder):
     """The exact coefficients (paper, section 2), to a relative duality gap; see `lasso_encode`.
 
     Args:
@@ -111,10 +117,6 @@ class LassoCoder(Coder):
         self.backend: LassoBackend = backend
         self.memory = memory
 
-    def prepare(self, atoms: Tensor) -> Tensor | None:
-        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
-        return gram_matrix(atoms, memory=self.memory)
-
     def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Exact codes, sparse CSR (n, m); see `Coder`."""
         return lasso_encode(
@@ -129,7 +131,7 @@ class LassoCoder(Coder):
         ).codes
 
 
-class MatchingPursuitCoder(Coder):
+class MatchingPursuitCoder(_GramCoder):
     """Matching pursuit with a fixed number of steps, without shrinkage and without taking an atom twice.
 
     Each step takes the atom, among those not yet chosen for the sample, with the largest dot product with the residual
@@ -157,10 +159,6 @@ class MatchingPursuitCoder(Coder):
         self.k = k
         self.backend: Backend = backend
         self.memory = memory
-
-    def prepare(self, atoms: Tensor) -> Tensor | None:
-        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
-        return gram_matrix(atoms, memory=self.memory)
 
     def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Codes of at most k atoms a sample, sparse CSR (n, m); see `Coder`. `lam` is ignored."""

@@ -1,6 +1,7 @@
 """The Gram matrix of the atoms, where it fits and pays."""
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 #: Share of the free memory that a call may take unless told otherwise.
 MEMORY_SHARE = 0.25
+# Bytes that it may take in any case, unless told otherwise: with less it would crawl.
+_LEAST = 64 * 2**20
 # Steps a sample that are reckoned with: the Gram matrix costs m products of d values for each atom, the way without it
 # m products for each sample and step.
 _STEPS = 32
@@ -22,15 +25,16 @@ def gram_matrix(atoms: Tensor, num_samples: int | None = None, memory: int | Non
         memory: bytes it may take at most; by default a quarter of the free memory of the atoms' device.
 
     Returns:
-        (m, m), or None where that does not fit or where so few samples would not repay it.
+        (m, m), or None where that does not fit or where so few samples would not repay it. With and without it codes
+        agree to rounding, so that results which must be equal to the last digit want `memory` set.
     """
     m = len(atoms)
     if num_samples is not None and m > _STEPS * num_samples:
         return None
     if m * m * atoms.element_size() > memory_budget(memory, atoms.device):
         return None
-    atoms = atoms.detach()
-    return atoms @ atoms.T
+    with torch.no_grad(), torch.autocast(atoms.device.type, enabled=False):
+        return atoms @ atoms.T
 
 
 def memory_budget(memory: int | None, device: torch.device) -> int:
@@ -40,7 +44,7 @@ def memory_budget(memory: int | None, device: torch.device) -> int:
         ValueError: it is below 1.
     """
     check_memory(memory)
-    return int(MEMORY_SHARE * _free_memory(device)) if memory is None else memory
+    return max(_LEAST, int(MEMORY_SHARE * _free_memory(device))) if memory is None else memory
 
 
 def check_memory(memory: int | None) -> None:
@@ -65,7 +69,9 @@ def _free_memory(device: torch.device) -> int:
         if available is not None:
             free = 1024 * int(available.split()[1])
     group = Path("/sys/fs/cgroup")  # a container may have less than the machine
-    limit, used = group / "memory.max", group / "memory.current"
+    limit, used, kinds = (group / f"memory.{name}" for name in ("max", "current", "stat"))
     if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        free = min(free, max(0, int(limit.read_text()) - int(used.read_text())))
+        cached = re.search(r"^inactive_file (\d+)$", kinds.read_text() if kinds.is_file() else "", re.MULTILINE)
+        taken = int(used.read_text()) - (int(cached[1]) if cached else 0)  # files that are cached can make room
+        free = min(free, max(0, int(limit.read_text()) - taken))
     return free

@@ -41,7 +41,8 @@ def greedy_encode(
 
     Beside x, atoms and the codes (16 bytes an entry, twice while they are put together), a call takes at most, in bytes
     for float32: with the Gram matrix 4 m^2, and 128 MiB (numba), 512 MiB (triton) or 12 n m (torch); without it
-    `memory`, but never less than one sample's 4 (m + 2 d).
+    `memory`, but never less than one sample's 4 (m + 2 d). While torch and triton sort, each entry that is worked on at
+    a time takes up to 100 bytes.
 
     Args:
         x: activations, centred, (n, d) float32 or float64.
@@ -50,7 +51,7 @@ def greedy_encode(
         max_atoms: most atoms a sample, >= 1; None for no bound.
         backend: "torch" (any device), "numba" (CPU, parallel over samples), "triton" (NVIDIA GPUs, up to 32,768 atoms)
             or "auto": numba on the CPU, triton where it can be, torch elsewhere.
-        gram: atoms @ atoms.T, (m, m), where it is at hand, float or bfloat16; it is not checked.
+        gram: atoms @ atoms.T, (m, m), where it is at hand, of any floating dtype; its values are not checked.
         memory: bytes that the Gram matrix, or the dot products without it, may take; a quarter of what is free if None.
 
     Returns:
@@ -65,27 +66,29 @@ def greedy_encode(
         tensor([[2.5000, 0.5000]])
     """
     lam = check_penalty(lam)
-    check_problem(x, atoms, max_atoms)
+    check_problem(x, atoms, lam, max_atoms)
     solve = _solver(backend, x.device, len(atoms))
     most = len(atoms) if max_atoms is None else min(max_atoms, len(atoms))
     if gram is None:
         gram = gram_matrix(atoms, len(x), memory)
     else:
         check_gram(gram, atoms)
-    if gram is None:
-        return greedy_residual(x, atoms, lam, most, memory_budget(memory, x.device))
-    return solve(x, atoms, lam, most, gram)
+    with torch.autocast(x.device.type, enabled=False):  # half precision would choose other atoms
+        if gram is None:
+            return greedy_residual(x, atoms, lam, most, memory_budget(memory, x.device))
+        return solve(x, atoms, lam, most, gram)
 
 
 def _solver(backend: str, device: torch.device, num_atoms: int) -> Solver:
     if backend == "triton" or (backend == "auto" and device.type == "cuda"):
-        from sparsecode_pl.coding.greedy_triton import MAX_ATOMS, greedy_triton, runs_on  # late: it imports Triton
+        from sparsecode_pl.coding import greedy_triton as gpu  # late: it imports Triton
 
-        if num_atoms <= MAX_ATOMS and runs_on(device):
-            return greedy_triton
+        fits = num_atoms <= gpu.MAX_ATOMS and gpu.can_run_on(device)
+        if fits and (backend == "triton" or gpu.runs_on(device)):
+            return gpu.greedy_triton
         if backend == "triton":
             raise ValueError(
-                f"backend is 'triton', which needs the package triton, an NVIDIA GPU and at most {MAX_ATOMS} atoms, "
-                f"but x is on {device} and there are {num_atoms} atoms: use 'auto'"
+                f"backend is 'triton', which needs the package triton, an NVIDIA GPU and at most {gpu.MAX_ATOMS} "
+                f"atoms, but x is on {device} and there are {num_atoms} atoms: use 'auto'"
             )
     return {"torch": greedy_torch, "numba": greedy_numba}[choose_backend(backend, BACKENDS, device)]

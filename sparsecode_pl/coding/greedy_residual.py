@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sparsecode_pl.coding.codes import csr_codes
 from sparsecode_pl.coding.greedy_torch import codes_of_steps
 
 
@@ -11,21 +12,23 @@ def greedy_residual(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, memory
     # The correlations, and the residuals twice while those that have finished leave.
     row_bytes = (len(atoms) + 2 * atoms.shape[1]) * atoms.element_size()
     num_rows = max(1, memory // row_bytes)
-    rows, cols, values = [], [], []
-    for start in range(0, len(x), num_rows):
-        for row, col, value in _steps(x[start : start + num_rows], atoms, lam, max_atoms):
-            rows.append(row + start)
-            cols.append(col)
-            values.append(value)
-    return codes_of_steps(rows, cols, values, x, len(atoms))
+    counts, cols, values = [], [], []
+    for start in range(0, max(1, len(x)), num_rows):
+        block = x[start : start + num_rows]
+        codes = codes_of_steps(*_steps(block, atoms, lam, max_atoms), block, len(atoms))
+        counts.append(codes.crow_indices().diff())
+        cols.append(codes.col_indices())
+        values.append(codes.values())
+    crow = torch.cat([counts[0].new_zeros(1), *counts]).cumsum(0)
+    return csr_codes(crow, torch.cat(cols), torch.cat(values), len(atoms))
 
 
-def _steps(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _steps(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The samples that took each step, the atoms they chose, and the coefficients."""
     sample, residual = torch.arange(len(x), device=x.device), x.clone()
     chosen = torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
     buffer = torch.empty(len(x), len(atoms), dtype=x.dtype, device=x.device)
-    steps = []
+    rows, cols, values = [], [], []
     for _ in range(max_atoms):
         dots = torch.mm(residual, atoms.T, out=buffer[: len(sample)])
         dots.scatter_(1, chosen, -torch.inf)  # no atom is chosen twice
@@ -38,5 +41,7 @@ def _steps(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> list[tuple[T
             break
         residual.addcmul_(a[:, None], atoms[atom], value=-1)
         chosen = torch.cat([chosen, atom[:, None]], 1)
-        steps.append((sample, atom, a))
-    return steps
+        rows.append(sample)
+        cols.append(atom)
+        values.append(a)
+    return rows, cols, values

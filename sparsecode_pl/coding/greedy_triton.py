@@ -10,9 +10,11 @@ before all have. What bounds the speed is the reading of these rows: 4m bytes a 
 """
 
 import os
+from functools import cache
 from importlib.util import find_spec
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.coding.codes import csr_codes
@@ -107,8 +109,23 @@ if HAS_TRITON:
         tl.store(counts + sample, count)
 
 
+@cache
 def runs_on(device: torch.device) -> bool:
-    """Whether the kernel can run there: with Triton, on NVIDIA GPUs and in the interpreter."""
+    """Whether the kernel does run there, tried on one sample; a warning says why not."""
+    one = torch.ones(1, 1, device=device)
+    try:
+        greedy_triton(one, one, 1.0, 1, one)
+    except Exception as error:  # whatever Triton, its compiler or the driver raises
+        rank_zero_warn(
+            f"the Triton kernel does not run on {device}, and the slower torch backend does its work; the cause, often "
+            f"a missing C compiler or an old GPU, was {type(error).__name__}: {error}"
+        )
+        return False
+    return True
+
+
+def can_run_on(device: torch.device) -> bool:
+    """Whether the kernel is made for the device: with Triton, for NVIDIA GPUs and the interpreter."""
     return HAS_TRITON and (
         os.environ.get("TRITON_INTERPRET") == "1" or (device.type == "cuda" and not torch.version.hip)
     )

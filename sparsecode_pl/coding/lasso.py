@@ -52,7 +52,8 @@ def lasso_encode(
     is done once its gap is at most `tol` times P. The minimum is one, the codes that reach it may be many, for instance
     where atoms are equal.
 
-    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64.
+    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64. On a GPU, products in
+    TF32 (`torch.set_float32_matmul_precision`) are too coarse for the default tolerance.
 
     Args:
         x: activations, centred, (n, d) float32 or float64.
@@ -63,7 +64,7 @@ def lasso_encode(
         max_iter: most iterations a sample, >= 1.
         backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
             numba needs the Gram matrix of the atoms; where that does not fit into `memory`, torch takes its place.
-        gram: atoms @ atoms.T, (m, m), where it is at hand, float or bfloat16; it is not checked.
+        gram: atoms @ atoms.T, (m, m), where it is at hand, float32 or float64; its values are not checked.
         memory: bytes that the Gram matrix (numba) or dense codes and correlations (torch) may take, but never less than
             one sample's; a quarter of what is free if None.
 
@@ -81,22 +82,25 @@ def lasso_encode(
         (tensor([[1.9375, 0.9375]], dtype=torch.float64), True)
     """
     lam = check_penalty(lam)
-    check_problem(x, atoms, None)
+    check_problem(x, atoms, lam, None)
     check_precision(tol, max_iter)
     chosen = choose_backend(backend, BACKENDS, x.device)
     if warm_start is not None:
         _check_warm_start(warm_start, x, len(atoms))
     if gram is not None:
         check_gram(gram, atoms)
+        if gram.dtype.itemsize < 4:
+            raise ValueError(f"gram is {gram.dtype}, too coarse for a certificate: give float32 or float64")
     if chosen == "numba" and gram is None:
         gram = gram_matrix(atoms, memory=memory)
-    if chosen == "numba" and gram is not None:
-        found = LassoCodes(*lasso_numba(x, atoms, lam, tol, warm_start, max_iter, gram))
-    else:
-        if warm_start is None:
-            warm_start = greedy_encode(x, atoms, lam, backend=backend, gram=gram, memory=memory)
-        budget = memory_budget(memory, x.device)
-        found = LassoCodes(*lasso_torch(x, atoms, lam, tol, warm_start, max_iter, budget))
+    with torch.autocast(x.device.type, enabled=False):
+        if chosen == "numba" and gram is not None:
+            found = LassoCodes(*lasso_numba(x, atoms, lam, tol, warm_start, max_iter, gram))
+        else:
+            if warm_start is None:
+                warm_start = greedy_encode(x, atoms, lam, backend=backend, gram=gram, memory=memory)
+            budget = memory_budget(memory, x.device)
+            found = LassoCodes(*lasso_torch(x, atoms, lam, tol, warm_start, max_iter, budget))
     missed = int((found.gap > tol).sum())
     if missed:
         rank_zero_warn(

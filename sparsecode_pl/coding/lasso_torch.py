@@ -16,7 +16,7 @@ def lasso_torch(
     """`lasso_encode` on checked input, from given codes, in blocks of samples whose dense codes fit into the memory."""
     row_bytes = _DENSE * len(atoms) * atoms.element_size()
     num_rows = max(1, memory // row_bytes)
-    step = 1 / torch.linalg.matrix_norm(atoms, ord=2).square()
+    step = 1 / torch.linalg.eigvalsh(atoms.T @ atoms)[-1]  # over the square of the largest singular value
     parts = []
     for first in range(0, max(1, len(x)), num_rows):
         block = slice(first, first + num_rows)

@@ -1,4 +1,7 @@
-"""What the compiled solvers share: passes over the correlations of one sample with all atoms."""
+"""What the compiled solvers share: passes over the correlations of one sample with all atoms.
+
+numba caches each solver by the date of its own file: after a change here, touch those that use it.
+"""
 
 from typing import Any
 
@@ -16,8 +19,8 @@ _BLOCK = 256
 def _bits(_: Any, value: types.Float) -> Any:
     """The bits of a float as an integer of the same width.
 
-    Positive floats are ordered like their bits, and negative ones are negative integers, so that a running maximum
-    from 0 on over the bits finds the largest positive float. LLVM vectorises it; a float maximum it does not.
+    Positive floats are ordered like their bits, and negative ones are negative integers, so that a maximum over the
+    bits that starts at 0 finds the largest positive float. LLVM vectorises it; a maximum of floats it does not.
     """
     width: Any = {types.float32: types.int32, types.float64: types.int64}[value]
 
@@ -25,6 +28,15 @@ def _bits(_: Any, value: types.Float) -> Any:
         return builder.bitcast(args[0], context.get_value_type(signature.return_type))
 
     return width(value), codegen
+
+
+@numba.njit(cache=True, nogil=True)
+def _find(dot: np.ndarray, top: Any, place: int) -> int:
+    """Where the value with the bits `top` stands, from `place` on."""
+    if top > 0:
+        while _bits(dot[place]) != top:
+            place += 1
+    return place
 
 
 @numba.njit(cache=True, nogil=True)
@@ -39,10 +51,7 @@ def largest(dot: np.ndarray) -> int:
             best = max(best, _bits(part[i]))
         if best > top:
             top, place = best, start
-    if top > 0:
-        while _bits(dot[place]) != top:
-            place += 1
-    return place
+    return _find(dot, top, place)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
@@ -59,10 +68,7 @@ def subtract(dot: np.ndarray, row: np.ndarray, a: Any) -> int:
             best = max(best, _bits(value))
         if best > top:
             top, place = best, start
-    if top > 0:
-        while _bits(dot[place]) != top:
-            place += 1
-    return place
+    return _find(dot, top, place)
 
 
 @numba.njit(cache=True, nogil=True)

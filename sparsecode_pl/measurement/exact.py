@@ -7,13 +7,13 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from sparsecode_pl.coding import lasso_encode, reconstruct
+from sparsecode_pl.coding.gram import gram_matrix
 from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.metrics import CodingGap
 from sparsecode_pl.metrics.functional import lower_bound
-from sparsecode_pl.module import ROWS, SCORES, SparseCodingModule
+from sparsecode_pl.module import ROWS, SparseCodingModule, score_metrics
 
 #: Relative duality gap of the exact codes: far below what tells them from greedy ones, which lack some per cent.
 TOLERANCE = 1e-4
@@ -32,19 +32,17 @@ class ExactScoring(LightningModule):
     def __init__(self, learnt: SparseCodingModule) -> None:
         super().__init__()
         self.learnt = learnt
-        self.train_scores, self.heldout_scores = (
-            MetricCollection(
-                {name: metric() for name, metric in SCORES.items()}, prefix=f"exact/{rows}/", compute_groups=False
-            )
-            for rows in ROWS
-        )
+        self.train_scores, self.heldout_scores = (score_metrics(f"exact/{rows}") for rows in ROWS)
         self.train_gap, self.heldout_gap = CodingGap(), CodingGap()
         self.exactness = CodingGap()
         self._gram: Tensor | None = None
 
     def on_validation_epoch_start(self) -> None:
         """Prepare what all batches share."""
-        self._gram = self.learnt.coder.prepare(self.learnt.dictionary.atoms)
+        atoms = self.learnt.dictionary.atoms
+        self._gram = self.learnt.coder.gram(atoms)
+        if self._gram is None and atoms.device.type == "cpu":  # the coder has no use for it, but the exact solver has
+            self._gram = gram_matrix(atoms)
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score a batch of training rows (loader 0) or of held-out rows (loader 1)."""
@@ -91,8 +89,10 @@ def score_exactly(module: SparseCodingModule, data: ActivationDataModule, traine
     # The callbacks but for the bar expect the module that learns, and would draw its codes again.
     bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
     trainer.loggers, trainer.callbacks = [], bars  # type: ignore[attr-defined]
-    trainer.validate(ExactScoring(module), datamodule=data, verbose=False)
-    trainer.loggers, trainer.callbacks = loggers, callbacks  # type: ignore[attr-defined]
+    try:
+        trainer.validate(ExactScoring(module), datamodule=data, verbose=False)
+    finally:
+        trainer.loggers, trainer.callbacks = loggers, callbacks  # type: ignore[attr-defined]
     scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
     for logger in loggers:
         logger.log_metrics(scores)

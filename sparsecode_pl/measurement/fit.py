@@ -92,21 +92,24 @@ def _score_at_share(
     x = data.rows[data.train_index[chosen]].to(device)
     loggers, trainer.loggers = trainer.loggers, []  # the curves are those of training
     aim = share
-    while True:
-        module.to(device)
-        module.eval_lam = largest_penalty(module.dictionary, module.coder, x, aim, module.eval_lam or float(module.lam))
-        trainer.validate(module, datamodule=data, verbose=False)
-        scores = _scores(trainer)
-        reached = scores["train/explained_variance"]
-        if reached >= share:
-            break
-        aim = 1 - 0.99 * (1 - aim) * (1 - share) / (1 - reached)  # the rows searched on were a little easier than all
+    try:
+        while True:
+            module.to(device)
+            start = module.eval_lam or float(module.lam)
+            module.eval_lam = largest_penalty(module.dictionary, module.coder, x, aim, start)
+            trainer.validate(module, datamodule=data, verbose=False)
+            scores = _scores(trainer)
+            reached = scores["train/explained_variance"]
+            if reached >= share:
+                break
+            aim = 1 - 0.99 * (1 - aim) * (1 - share) / (1 - reached)  # the rows searched on were a little easier
+    finally:
+        trainer.loggers = loggers
     for logger in loggers:
         at_share = {name: scores[name] for name in scores if name.startswith(("train/", "heldout/"))}
         logger.log_metrics({f"explained_{share:g}/{name}": value for name, value in at_share.items()})
         logger.log_metrics({f"explained_{share:g}/lam": module.eval_lam})
         logger.finalize("success")
-    trainer.loggers = loggers
     return scores
 
 

@@ -38,7 +38,7 @@ def largest_penalty(
     """
     x = dictionary.standardise(x)
     atoms = dictionary.atoms.detach()
-    gram = coder.prepare(atoms)
+    gram = coder.gram(atoms)
 
     def explained(lam: float) -> float:
         residuals = []

@@ -191,6 +191,17 @@ def test_gpu_agrees_with_cpu():
     torch.testing.assert_close(gpu.cpu().to_dense(), cpu.to_dense())
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_autocast_makes_no_difference(way):
+    x, atoms = problem(100, 60, 32, seed=15, dtype=torch.float32)
+    plain = encode(x, atoms, 0.3, way)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = greedy_encode(x, atoms, 0.3, **({"memory": 1} if way == "residual" else {"backend": way}))
+        assert GreedyCoder().gram(atoms).dtype == torch.float32
+    assert cast.dtype == torch.float32
+    torch.testing.assert_close(cast.to_dense(), plain.to_dense())
+
+
 def test_codes_are_a_valid_csr_matrix():
     x, atoms = problem(40, 300, 8, seed=8)
     for way in WAYS:
@@ -232,6 +243,8 @@ def bad_inputs():
     nan_atoms[3, 0] = torch.nan
     yield "lam zero", (x, atoms, 0.0), {}, r"lam is 0.0: give a finite penalty above 0"
     yield "lam negative", (x, atoms, -1.0), {}, r"lam is -1.0"
+    yield "lam tiny", (x, atoms, 1e-60), {}, r"lam is 1e-60, half of which is 0.0 in torch.float32: scale x and lam"
+    yield "lam huge", (x, atoms, 1e60), {}, r"lam is 1e\+60, half of which is inf"
     yield "lam nan", (x, atoms, float("nan")), {}, r"lam is nan"
     yield "atoms long", (x, 2 * atoms, 0.1), {}, r"atoms: 5 of 5 rows have an L2 norm that is not 1 \(first: row 0"
     yield "atoms nan", (x, nan_atoms, 0.1), {}, r"atoms: 1 of 5 rows .* \(first: row 3, norm nan\)"

@@ -183,3 +183,14 @@ def test_the_kernel_compiles_for_a_gpu_that_is_not_there(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     # 12 parts of the correlations and 12 of a row of the Gram matrix, four neighbours a load.
     assert done.stdout.split() == ["12", "12"]
+
+
+def test_where_the_kernel_does_not_run_a_warning_says_so(monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(greedy_triton, "greedy_triton", broken)
+    greedy_triton.runs_on.cache_clear()
+    with pytest.warns(UserWarning, match=r"does not run on cpu, .* RuntimeError: Failed to find C compiler"):
+        assert not greedy_triton.runs_on(torch.device("cpu"))
+    greedy_triton.runs_on.cache_clear()
