@@ -19,7 +19,7 @@ from sparsecode_pl.measurement.fit import measure_subject
 from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 
-ACTIVE = (2, 5, 10, 20, 30, 40, 64, 80)
+ACTIVE = (5, 10, 20, 40, 64, 80)
 MODES = {"fixed": "16,384 fixed rows", "stream": "stream"}
 PICTURE = Path(__file__).parent.parent / "docs" / "plateau.png"
 
