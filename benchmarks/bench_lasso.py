@@ -6,6 +6,7 @@ over repeats taken in turn; processor time bears a busy machine better. Either l
 installed, and scikit-learn, which takes minutes, does some of the samples only. Writes results/bench_lasso.json.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,7 @@ def spams_encoder() -> Encoder | None:
 
 def main() -> None:
     """Run the benchmark."""
+    warnings.simplefilter("ignore")  # scikit-learn has one for each sample that misses its own tolerance
     peers = {"scikit_learn": (scikit_learn_encoder(), SCIKIT_SAMPLES), "spams": (spams_encoder(), SAMPLES)}
     results = []
     for active in (5.0, 20.0):
