@@ -1,6 +1,6 @@
 """Whole fits with the adaptive penalty, as `sparsecode measure` makes them: the default dictionary step beside Adam.
 
-The paper's synthetic setting at a = 5 and a = 20 and the token embeddings of all-MiniLM-L6-v2, each with 60 batches a
+The paper's synthetic setting at a = 5 and a = 20 and the token embeddings of all-MiniLM-L6-v2, each with 50 batches a
 round, and Adam at 0.02 with 120, which it needs. Seconds from the start of training to the last score, loading left
 out. Writes results/bench_fit.json.
 """
@@ -24,7 +24,7 @@ from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.optimizer import MeanFieldNewton
 
 REPEATS = 3
-OPTIMIZERS = {"mean-field Newton": (MeanFieldNewton, 60), "Adam": (partial(torch.optim.Adam, lr=0.02), 120)}
+OPTIMIZERS = {"mean-field Newton": (MeanFieldNewton, 50), "Adam": (partial(torch.optim.Adam, lr=0.02), 120)}
 
 
 def data_of(name: str, batches: int) -> tuple[ActivationDataModule, int]:

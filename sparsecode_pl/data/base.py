@@ -93,7 +93,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     def __init__(
         self,
         batch_size: int = 1024,
-        batches_per_round: int = 60,
+        batches_per_round: int = 50,
         val_split: float = 0.1,
         num_workers: int = 0,
         seed: int = 0,

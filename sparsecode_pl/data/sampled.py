@@ -21,7 +21,7 @@ class SampledActivations(ActivationDataModule):
     Args:
         num_samples: rows that are trained on and scored; with `stream` only scored.
         stream: draw fresh rows for every training batch.
-        batches_per_round: training batches an epoch; if None, 60, and 240 with `stream`, whose rows cost nothing.
+        batches_per_round: training batches an epoch; if None, 50, and 240 with `stream`, whose rows cost nothing.
         kwargs: the other arguments of `ActivationDataModule`.
 
     Raises:
@@ -32,7 +32,7 @@ class SampledActivations(ActivationDataModule):
         self, num_samples: int = 16384, stream: bool = False, batches_per_round: int | None = None, **kwargs: Any
     ) -> None:
         if batches_per_round is None:
-            batches_per_round = 240 if stream else 60
+            batches_per_round = 240 if stream else 50
         super().__init__(batches_per_round=batches_per_round, **kwargs)
         if num_samples < 2:
             raise ValueError(f"num_samples is {num_samples}: give at least 2")

@@ -107,4 +107,4 @@ def test_a_stream_has_longer_rounds_unless_told_otherwise():
         Uniform(d_model=3, **options).batches_per_round
         for options in ({}, {"stream": True}, {"stream": True, "batches_per_round": 7})
     ]
-    assert rounds == [60, 240, 7]
+    assert rounds == [50, 240, 7]
