@@ -40,7 +40,7 @@ def greedy_encode(
     whatever the backend.
 
     Beside x, atoms and the codes (16 bytes an entry, twice while they are put together), a call takes at most, in bytes
-    for float32: with the Gram matrix 4 m^2, and 128 MiB (numba), 512 MiB (triton) or 12 n m (torch); without it
+    for float32: with the Gram matrix 4 m^2, and 32 MiB (numba), 512 MiB (triton) or 12 n m (torch); without it
     `memory`, but never less than one sample's 4 (m + 2 d). While torch and triton sort, each entry that is worked on at
     a time takes up to 100 bytes.
 

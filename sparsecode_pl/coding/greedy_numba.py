@@ -10,9 +10,9 @@ from torch import Tensor
 from sparsecode_pl.coding.codes import csr_codes
 from sparsecode_pl.coding.scan_numba import gather, largest, sort_codes, subtract, use_torch_threads
 
-# Correlations held at a time, with as much again for the chosen atoms. More would leave the cache for nothing, less
-# would starve the matrix product.
-CHUNK_BYTES = 64 * 2**20
+# Correlations held at a time, with as much again for the chosen atoms. More leave the cache, and new memory costs as much
+# as steps do; less would starve the matrix product.
+CHUNK_BYTES = 16 * 2**20
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)
