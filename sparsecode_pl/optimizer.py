@@ -50,11 +50,12 @@ class MeanFieldNewton(Optimizer):
         Raises:
             ValueError: it is the state of another optimiser.
         """
-        foreign = {name for group in state_dict["param_groups"] for name in group} - {"params", "lr", "initial_lr"}
-        if foreign:
+        # PyTorch's own have a weight decay; schedulers may have left other entries.
+        foreign = any("weight_decay" in group for group in state_dict["param_groups"])
+        if foreign or any("moments" not in entry for entry in state_dict["state"].values()):
             raise ValueError(
-                f"the checkpoint holds the state of another optimiser, with {', '.join(sorted(foreign))}: give the one "
-                "it was made with, such as --model.optimizer=torch.optim.Adam --model.optimizer.lr=0.02"
+                "the checkpoint holds the state of another optimiser than MeanFieldNewton: give the one it was made "
+                "with, such as --model.optimizer=torch.optim.Adam --model.optimizer.lr=0.02"
             )
         super().load_state_dict(state_dict)
 

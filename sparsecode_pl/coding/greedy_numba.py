@@ -10,8 +10,8 @@ from torch import Tensor
 from sparsecode_pl.coding.codes import csr_codes
 from sparsecode_pl.coding.scan_numba import gather, largest, sort_codes, subtract, use_torch_threads
 
-# Correlations held at a time, with as much again for the chosen atoms. More would leave the cache, and fresh memory costs
-# as much as steps do; less would starve the matrix product.
+# Correlations held at a time, with as much again for the chosen atoms. More would leave the cache, and fresh memory is
+# dear; less would starve the matrix product.
 CHUNK_BYTES = 16 * 2**20
 
 
