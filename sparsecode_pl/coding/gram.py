@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-#: Share of the free memory that a call may take unless told otherwise.
-MEMORY_SHARE = 0.25
+# Share of the free memory that a call may take unless told otherwise.
+_MEMORY_SHARE = 0.25
 # Bytes that it may take in any case, unless told otherwise: with less it would crawl.
 _LEAST = 64 * 2**20
 # Steps a sample that are reckoned with: the Gram matrix costs m products of d values for each atom, the way without it
@@ -44,7 +44,7 @@ def memory_budget(memory: int | None, device: torch.device) -> int:
         ValueError: it is below 1.
     """
     check_memory(memory)
-    return max(_LEAST, int(MEMORY_SHARE * _free_memory(device))) if memory is None else memory
+    return max(_LEAST, int(_MEMORY_SHARE * _free_memory(device))) if memory is None else memory
 
 
 def check_memory(memory: int | None) -> None:

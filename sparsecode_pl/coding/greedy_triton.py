@@ -1,8 +1,8 @@
 """The greedy step as a Triton kernel, for NVIDIA GPUs.
 
 Triton is optional: CUDA builds of PyTorch bring it, CPU builds do not. Without it this module still imports, but holds
-no kernel, and `HAS_TRITON` is False. Import it only when x is on a GPU: TRITON_INTERPRET=1, with which the kernel runs
-on a CPU for tests, counts at that moment.
+no kernel, and `HAS_TRITON` is False. Import it only where it may be used: TRITON_INTERPRET=1, with which the kernel
+runs on a CPU for tests, counts at that moment.
 
 Each sample is a program of its own, whose correlations stay in registers from the first step to the last. A step reads
 one row of the Gram matrix and nothing else, a sample that has finished costs nothing more, and the host need not look

@@ -16,23 +16,6 @@ pytest.importorskip("triton", reason="Triton is not installed")
 from sparsecode_pl.coding import greedy_encode, greedy_triton, reconstruct  # noqa: E402
 
 
-def appendix_c(x, atoms, lam, max_atoms):
-    """The paper's appendix C, word for word, in plain Python."""
-    codes = np.zeros((len(x), len(atoms)))
-    for j, sample in enumerate(x):
-        residual = sample.copy()
-        left = list(range(len(atoms)))
-        while left and len(atoms) - len(left) < max_atoms:
-            best = max(left, key=lambda i: (atoms[i] @ residual, -i))
-            a = atoms[best] @ residual - lam / 2
-            if a <= 0:
-                break
-            codes[j, best] = a
-            residual = residual - a * atoms[best]
-            left.remove(best)
-    return codes
-
-
 def problem(n, m, d, seed, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, d, generator=generator, dtype=dtype)
@@ -58,7 +41,7 @@ def objective(x, atoms, codes, lam):
     lam=st.floats(0.01, 3),
     max_atoms=st.none() | st.integers(1, 5),
 )
-def test_equals_a_transcription_of_appendix_c(n, m, d, seed, lam, max_atoms):
+def test_equals_a_transcription_of_appendix_c(appendix_c, n, m, d, seed, lam, max_atoms):
     x, atoms = problem(n, m, d, seed)
     most = m if max_atoms is None else min(max_atoms, m)
     codes = encode(x, atoms, lam, most).to_dense().cpu().numpy()
@@ -93,7 +76,7 @@ def test_ties_go_to_the_lowest_index(m):
     assert encode(x, atoms, 1.0, max_atoms=1).col_indices().tolist() == [m // 2, 0]
 
 
-def test_max_atoms_keeps_the_first_choices():
+def test_max_atoms_keeps_the_first_choices(appendix_c):
     x, atoms = problem(4, 150, 8, seed=1)
     counts = encode(x, atoms, 0.01, max_atoms=3).crow_indices().diff()
     assert (counts == 3).all()
