@@ -124,7 +124,7 @@ def writing(folder: Path) -> dict:
             writer.finish()
 
     def without() -> None:
-        with mock.patch("sparsecode_pl.data.store.writer.checksum", return_value=""):
+        with mock.patch("sparsecode_pl.store.writer.checksum", return_value=""):
             store()
 
     calls = {"sha256": store, "no checksum": without}

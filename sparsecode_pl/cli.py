@@ -26,7 +26,7 @@ from sparsecode_pl.measurement.run import MeasurementError, check_options, check
 from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.measurement.trainer import TRAINER_DEFAULTS, default_trainer, run_callbacks
 from sparsecode_pl.module import SparseCodingModule
-from sparsecode_pl.quiet import quiet_lightning
+from sparsecode_pl.utilities.quiet import quiet_lightning
 
 
 class MeasuringTrainer(Trainer):

@@ -14,7 +14,6 @@ from torchmetrics import Metric, MetricCollection
 from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.data.seeding import generator
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.metrics import (
     AtomActivity,
@@ -28,6 +27,7 @@ from sparsecode_pl.metrics import (
 )
 from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
 from sparsecode_pl.schedule import RoundSchedule, penalty_at
+from sparsecode_pl.utilities.seeding import generator
 
 #: The rows that are scored: those trained on, as in the paper, and those held out.
 ROWS = ("train", "heldout")

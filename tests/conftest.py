@@ -6,7 +6,77 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
 # Threads that wait spinning take the cores from processes beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 import torch
+
+from sparsecode_pl.data import StoreWriter, generator
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # GPU kernels run on the CPU, slowly
+
+
+LAYERS = {"0": 3, "model.mlp": 5}
+COLUMNS = ["token", "position"]
+
+
+def _block(start: int, size: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    random = generator(start)
+    rows = {layer: torch.randn(size, width, generator=random) for layer, width in LAYERS.items()}
+    number = torch.arange(start, start + size)
+    return rows, {"token": number, "position": -number}
+
+
+def _fill(path: Path, shards: int = 3, finish: bool = True, **kwargs) -> None:
+    with StoreWriter(path, LAYERS, COLUMNS, **kwargs) as writer:
+        if writer.complete:
+            return
+        for shard in range(writer.num_shards, shards):
+            for block in range(shard + 1):  # so that shards differ in length
+                writer.append(*_block(100 * shard + 10 * block, 10))
+            writer.end_shard()
+        if finish:
+            writer.finish(dropped=4)
+
+
+def _whole(shards: int = 3) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    blocks = [_block(100 * shard + 10 * block, 10) for shard in range(shards) for block in range(shard + 1)]
+    return (
+        {layer: torch.cat([rows[layer] for rows, _ in blocks]) for layer in LAYERS},
+        {name: torch.cat([columns[name] for _, columns in blocks]).int() for name in COLUMNS},
+    )
+
+
+@pytest.fixture(scope="session")
+def block() -> Callable:
+    """Makes rows of two layers and two columns, which depend on the number of the first alone."""
+    return _block
+
+
+@pytest.fixture(scope="session")
+def fill() -> Callable:
+    """Writes, or goes on writing, a store of shards of 10, 20, 30 ... rows."""
+    return _fill
+
+
+@pytest.fixture(scope="session")
+def whole() -> Callable:
+    """What such a store must hold: all rows and all columns."""
+    return _whole
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """All files of a folder."""
+    return lambda folder: {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """The folder of a complete store."""
+    _fill(tmp_path / "store", source={"model": "tiny"})
+    return tmp_path / "store"

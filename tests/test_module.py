@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from sparsecode_pl.callbacks import AdaptivePenalty
 from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy_encode
 from sparsecode_pl.data import TensorActivations
-from sparsecode_pl.data.seeding import generator
 from sparsecode_pl.metrics.functional import atom_recovery
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.optimizer import MeanFieldNewton
+from sparsecode_pl.utilities.seeding import generator
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),

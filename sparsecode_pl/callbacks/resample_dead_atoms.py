@@ -8,8 +8,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from sparsecode_pl.coding import reconstruct
-from sparsecode_pl.data.seeding import generator
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.utilities.seeding import generator
 
 # Training rows among which new atoms are looked for; no more atoms than these are replaced in a round.
 _ROWS = 8192

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from sparsecode_pl.data.checks import check_activations
 from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
 from sparsecode_pl.data.rows import Rows, row_blocks
-from sparsecode_pl.data.seeding import generator
+from sparsecode_pl.utilities.seeding import generator
 
 # One stream of random numbers for each purpose, so that none disturbs another.
 _SPLIT, _SHUFFLE = 0, 1

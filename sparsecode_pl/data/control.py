@@ -11,7 +11,7 @@ import torch
 from sparsecode_pl.data.base import ActivationDataModule
 from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.sampled import SampledActivations
-from sparsecode_pl.data.seeding import generator
+from sparsecode_pl.utilities.seeding import generator
 
 
 class Control(ActivationDataModule):

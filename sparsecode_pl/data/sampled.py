@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.data.base import ActivationDataModule
-from sparsecode_pl.data.seeding import generator
+from sparsecode_pl.utilities.seeding import generator
 
 _ROWS, _STREAM = 2, 3
 

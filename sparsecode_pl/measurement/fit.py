@@ -11,12 +11,12 @@ import torch
 from lightning import Trainer
 
 from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.data.seeding import generator
 from sparsecode_pl.measurement.exact import score_exactly
 from sparsecode_pl.measurement.penalty import largest_penalty
 from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
 from sparsecode_pl.module import SCORES, SparseCodingModule
+from sparsecode_pl.utilities.seeding import generator
 
 Record = dict[str, Any]
 TrainerFactory = Callable[[SparseCodingModule, Path], Trainer]

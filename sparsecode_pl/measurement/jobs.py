@@ -16,10 +16,10 @@ import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from lightning.pytorch.utilities import rank_zero_info
 
-from sparsecode_pl.data.progress import Progress
 from sparsecode_pl.measurement.fit import Record, TrainerFactory, measure_subject
 from sparsecode_pl.measurement.subjects import Subject
-from sparsecode_pl.quiet import quiet_lightning
+from sparsecode_pl.utilities.progress import Progress
+from sparsecode_pl.utilities.quiet import quiet_lightning
 
 Task = Callable[[], Record]
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sparsecode_pl.data.base import ActivationDataModule, Place
 from sparsecode_pl.data.rows import Rows
-from sparsecode_pl.data.seeding import generator
-from sparsecode_pl.data.store.arrays import ACTIVATIONS
-from sparsecode_pl.data.store.reader import Store
+from sparsecode_pl.store.arrays import ACTIVATIONS
+from sparsecode_pl.store.reader import Store
+from sparsecode_pl.utilities.seeding import generator
 
 # One stream of random numbers for each purpose, beside those of the other data modules.
 _SUBSET = 40

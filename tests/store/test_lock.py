@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparsecode_pl.data import Store, StoreWriter
-from sparsecode_pl.data.store.lock import StoreBusyError
+from sparsecode_pl.store.lock import StoreBusyError
 
 
 def test_a_store_has_one_writer_at_a_time(tmp_path):

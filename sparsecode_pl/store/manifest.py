@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sparsecode_pl.data.store.files import write_file
+from sparsecode_pl.utilities.files import write_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"

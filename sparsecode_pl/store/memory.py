@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data.store.block import check_block
+from sparsecode_pl.store.block import check_block
 
 
 class MemoryWriter:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data.store.files import partial_path, publish
+from sparsecode_pl.utilities.files import partial_path, publish
 
 #: What safetensors calls the dtypes.
 SAFETENSORS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int32": "I32"}

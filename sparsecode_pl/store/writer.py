@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from sparsecode_pl.data.store.block import check_block
-from sparsecode_pl.data.store.files import checksum, partial_path, write_file
-from sparsecode_pl.data.store.integrity import check_files
-from sparsecode_pl.data.store.lock import StoreLock
-from sparsecode_pl.data.store.manifest import MANIFEST, Manifest, Shard, column_file, layer_file, plain
-from sparsecode_pl.data.store.shard_file import ShardFile
+from sparsecode_pl.store.block import check_block
+from sparsecode_pl.store.integrity import check_files
+from sparsecode_pl.store.lock import StoreLock
+from sparsecode_pl.store.manifest import MANIFEST, Manifest, Shard, column_file, layer_file, plain
+from sparsecode_pl.store.shard_file import ShardFile
+from sparsecode_pl.utilities.files import checksum, partial_path, write_file
 
 
 class StoreWriter:

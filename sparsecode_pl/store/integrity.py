@@ -6,9 +6,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from sparsecode_pl.data.store.files import checksum
-from sparsecode_pl.data.store.manifest import Manifest
-from sparsecode_pl.data.store.shard_file import SAFETENSORS
+from sparsecode_pl.store.manifest import Manifest
+from sparsecode_pl.store.shard_file import SAFETENSORS
+from sparsecode_pl.utilities.files import checksum
 
 _CURE = "restore it, or delete the store and write it again"
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sparsecode_pl.data.store.block import Block, check_block
-from sparsecode_pl.data.store.manifest import DTYPES
-from sparsecode_pl.data.store.reader import Store
-from sparsecode_pl.data.store.writer import StoreWriter
+from sparsecode_pl.store.block import Block, check_block
+from sparsecode_pl.store.manifest import DTYPES
+from sparsecode_pl.store.reader import Store
+from sparsecode_pl.store.writer import StoreWriter
 
 #: What the layer is called where arrays come without a name.
 ACTIVATIONS = "activations"

@@ -7,17 +7,17 @@ A store is a folder:
 - `columns/00000.safetensors`, ...: for each shard, one int32 tensor (rows,) for each column, such as a token's number.
 
 All layers and columns have the same rows in the same order, cut into the same shards. `write_store` writes one from
-any arrays, `StoreWriter` block by block; `Store` reads one, and `ActivationStore` is the data module over it.
+any arrays, `StoreWriter` block by block; `Store` reads one, and `ActivationStore` in `sparsecode_pl.data` is the data
+module over it.
 
 Why safetensors and not Arrow: random batches come several times faster (`benchmarks/bench_store.py`), bfloat16 is
 stored as it is, and every language has a reader.
 """
 
-from sparsecode_pl.data.store.activation_store import ActivationStore
-from sparsecode_pl.data.store.arrays import write_store
-from sparsecode_pl.data.store.lock import StoreBusyError
-from sparsecode_pl.data.store.memory import MemoryWriter
-from sparsecode_pl.data.store.reader import Store, StoredRows
-from sparsecode_pl.data.store.writer import StoreWriter
+from sparsecode_pl.store.arrays import write_store
+from sparsecode_pl.store.lock import StoreBusyError
+from sparsecode_pl.store.memory import MemoryWriter
+from sparsecode_pl.store.reader import Store, StoredRows
+from sparsecode_pl.store.writer import StoreWriter
 
-__all__ = ["ActivationStore", "MemoryWriter", "Store", "StoreBusyError", "StoreWriter", "StoredRows", "write_store"]
+__all__ = ["MemoryWriter", "Store", "StoreBusyError", "StoreWriter", "StoredRows", "write_store"]

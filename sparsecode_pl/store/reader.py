@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sparsecode_pl.data.store.integrity import check_files
-from sparsecode_pl.data.store.manifest import DTYPES, MANIFEST, Manifest, column_file, layer_file
+from sparsecode_pl.store.integrity import check_files
+from sparsecode_pl.store.manifest import DTYPES, MANIFEST, Manifest, column_file, layer_file
 
 
 class StoredRows:
