@@ -1,6 +1,8 @@
 """The LightningModule: alternates the coefficient step and the dictionary step."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import torch
@@ -9,44 +11,21 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 
 from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.metrics import (
-    AtomActivity,
-    AverageCoefficientNorm,
-    ExplainedVariance,
-    MeanMaxCoefficient,
-    NonZeroEntries,
-    NormalizedLoss,
-    SparseCodingLoss,
-    functional,
-)
+from sparsecode_pl.dictionary import Card, Dictionary
+from sparsecode_pl.metrics import functional
 from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
 from sparsecode_pl.schedule import RoundSchedule, penalty_at
+from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
 from sparsecode_pl.utilities.seeding import generator
+from sparsecode_pl.utilities.versions import versions
 
 #: The rows that are scored: those trained on, as in the paper, and those held out.
 ROWS = ("train", "heldout")
-
-
-#: The scores of a decomposition (paper, section 3), by the names used in logs and results.
-SCORES: dict[str, type[Metric]] = {
-    "S1": AverageCoefficientNorm,
-    "L_norm": NormalizedLoss,
-    "N0": NonZeroEntries,
-    "L": SparseCodingLoss,
-    "explained_variance": ExplainedVariance,
-}
-
-
-def score_metrics(rows: str) -> MetricCollection:
-    """The scores of some rows, whose name stands before theirs."""
-    metrics: dict[str, Metric | MetricCollection] = {name: metric() for name, metric in SCORES.items()}
-    return MetricCollection(metrics, prefix=f"{rows}/", compute_groups=False)
 
 
 class SparseCodingModule(LightningModule):
@@ -75,6 +54,11 @@ class SparseCodingModule(LightningModule):
         lr_scheduler: makes a scheduler that steps after every batch; by default the rate is constant in the first half
             of each round and falls linearly to 0 in the second.
         seed: of the initial dictionary.
+
+    Attributes:
+        dictionary: what is learnt. Its penalty is the one for scoring and prediction, and its card says where it comes
+            from and how it scored.
+        scores: of the last scoring, by rows and name, such as "train/S1" and "heldout/S1".
 
     Raises:
         ValueError: an argument is out of its range.
@@ -114,8 +98,8 @@ class SparseCodingModule(LightningModule):
         if init not in ("data", "random"):
             raise ValueError(f"init is {init!r}: give 'data' or 'random'")
         self.save_hyperparameters(ignore=["coder", "optimizer", "lr_scheduler"])
-        self.coder = Coder.from_settings(coder) if isinstance(coder, dict) else coder or GreedyCoder()
-        self.save_hyperparameters({"coder": self.coder.settings()})
+        coder = Coder.from_settings(coder) if isinstance(coder, dict) else coder or GreedyCoder()
+        self.save_hyperparameters({"coder": coder.settings()})
         self.fixed_lam = lam
         self.eval_lam = eval_lam
         self.init = init
@@ -127,16 +111,18 @@ class SparseCodingModule(LightningModule):
         self.seed = seed
 
         num_atoms = num_atoms or round(expansion * d_model)
-        self.dictionary = Dictionary.random(num_atoms, d_model, generator(seed))
+        self.dictionary = Dictionary.random(num_atoms, d_model, generator(seed), coder=coder)
         self.register_buffer("lam", torch.tensor(math.nan, dtype=torch.float64))
         self.register_buffer("lam_from", torch.tensor(math.nan, dtype=torch.float64))
 
-        self.train_scores = score_metrics("train")
-        self.heldout_scores = score_metrics("heldout")
-        self.mean_max = MeanMaxCoefficient()
-        self.activity = AtomActivity(num_atoms)
+        self.scores: dict[str, float] = {}
+        self._scorers: dict[str, Scorer] = {}
         self._codes: Tensor | None = None
-        self._gram: Tensor | None = None
+
+    @property
+    def coder(self) -> Coder:
+        """How codes are found."""
+        return self.dictionary.coder
 
     def set_penalty(self, lam: float, lam_from: float) -> None:
         """Set the penalty of the coming round.
@@ -147,6 +133,7 @@ class SparseCodingModule(LightningModule):
         """
         self.lam.fill_(check_penalty(lam))
         self.lam_from.fill_(check_penalty(lam_from, name="lam_from"))
+        self.dictionary.lam = self.eval_lam or lam
 
     def fresh(self, **changed: Any) -> Self:
         """A module of the same settings as this one, before training.
@@ -161,8 +148,8 @@ class SparseCodingModule(LightningModule):
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes of activations as they come, (n, d_model), at the penalty for scoring: sparse CSR (n, m)."""
-        return self._encode(self.dictionary.standardise(x), self.eval_lam or float(self.lam))
+        """Codes of activations as they come, (n, d_model), at the dictionary's penalty: sparse CSR (n, m)."""
+        return self.dictionary.encode(x)
 
     # --- start -----------------------------------------------------------------------------------------------------
 
@@ -194,7 +181,10 @@ class SparseCodingModule(LightningModule):
         self.check_width(self.data)
         if stage == "fit":
             self._check_trainer()
-        if stage != "fit" or not self.lam.isnan():
+        if stage != "fit":
+            return
+        self.dictionary.card = self._card()
+        if not self.lam.isnan():
             return
         num_atoms, num_rows = self.dictionary.shape[0], len(self.data.train_index)
         if num_atoms >= num_rows and not self.data.stream:
@@ -209,6 +199,19 @@ class SparseCodingModule(LightningModule):
         if self.init == "data":
             random = generator(self.seed)
             self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random)
+
+    def _card(self) -> Card:
+        """Where the dictionary comes from, as far as the data tells."""
+        data, place = self.data, self.data.place
+        return Card(
+            data=data.label,
+            model=place.model if place else None,
+            layer=place.layer if place else None,
+            source=dict(data.origin or {}),
+            rows={"train": len(data.train_index), "heldout": len(data.heldout_index)},
+            seed=self.seed,
+            versions=versions(),
+        )
 
     def _check_trainer(self) -> None:
         """Refuse settings of the trainer that would score part of the rows, or in mid-round."""
@@ -259,21 +262,17 @@ class SparseCodingModule(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Squared error of the batch with its codes fixed, which is what the dictionary step descends."""
         if not self.learn:
-            return 0 * self.dictionary.atoms.sum()  # not None, which processes together cannot skip a step by
+            return 0 * self.dictionary.atoms.sum()  # zero rather than None: DDP cannot skip a step
         x = self.dictionary.standardise(batch)
         lam = penalty_at(batch_idx / self.trainer.num_training_batches, *self._span)
         first = self._codes is None
         if self._codes is None:
-            self._codes = self._encode(x, lam)
+            self._codes = self.coder.bind(self.dictionary.atoms, reuse=False)(x, lam)
             self._tell_optimizers(self._codes)
         residual = x - reconstruct(self._codes, self.dictionary.atoms)
         if first and self._logs_now():
             self._log_batch(self._codes, residual.detach(), x, lam)
         return residual.square().sum() / len(x)
-
-    def _encode(self, x: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
-            return self.coder(x, self.dictionary.atoms.detach(), lam, gram)
 
     def _tell_optimizers(self, codes: Tensor) -> None:
         """Let optimisers that ask for it know the curvature, that of all processes."""
@@ -324,11 +323,26 @@ class SparseCodingModule(LightningModule):
 
     # --- scoring ---------------------------------------------------------------------------------------------------
 
+    @property
+    def activity(self) -> Metric:
+        """How often the training rows use each atom, while they are scored."""
+        return self._scorers["train"].metrics["atom_activity"]
+
     def on_validation_epoch_start(self) -> None:
-        """Refuse to score a dictionary that nobody has learnt, and prepare what all batches share."""
+        """Refuse to score a dictionary that nobody has learnt, and begin to score."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary to score: give ckpt_path, or fit first")
-        self._gram = self.coder.gram(self.dictionary.atoms)
+        codec = self.dictionary.bind()
+        self._scorers = {rows: Scorer(codec, self._evaluations(rows)) for rows in ROWS}
+
+    def _evaluations(self, rows: str) -> list[Evaluation]:
+        if rows != "train":
+            return [Scores()]
+        train_lam = float(self.lam)
+        evaluations = [Scores(), AtomUse()]
+        if self.trainer.state.fn == "fit" or self.dictionary.lam == train_lam:
+            evaluations.append(LargestCoefficient(train_lam))  # which only training asks for, at its own penalty
+        return evaluations
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Score a batch of training rows (loader 0) or of held-out rows (loader 1).
@@ -336,36 +350,30 @@ class SparseCodingModule(LightningModule):
         Returns:
             codes: sparse CSR (n, m), and lam, for callbacks.
         """
-        train_lam = float(self.lam)
-        lam = self.eval_lam or train_lam
-        x = self.dictionary.standardise(batch)
-        codes = self._encode(x, lam, self._gram)
-        residual = x - reconstruct(codes, self.dictionary.atoms)
-        scores = self.heldout_scores if dataloader_idx else self.train_scores
-        scores.update(codes=codes, residual=residual, x=x, lam=lam)
-        self.log_dict(scores, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(x))
-        if dataloader_idx == 0:
-            self.activity.update(codes=codes)
-            if lam == train_lam or self.trainer.state.fn == "fit":  # only training asks for it at its own penalty
-                self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam, self._gram))
-                self.log("train/mean_max", self.mean_max, on_step=False, on_epoch=True, add_dataloader_idx=False)
-        return {"codes": codes, "lam": torch.tensor(lam)}
+        coded = self._scorers[ROWS[dataloader_idx]].update(batch).at()
+        return {"codes": coded.codes, "lam": torch.tensor(coded.lam)}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the share of atoms that no training row uses."""
-        self._gram = None
-        self.log("train/dead_atoms", (self.activity.compute() == 0).double().mean(), sync_dist=True)
-        self.activity.reset()
+        """Gather the scores of all processes and log them, with the share of atoms that no training row uses."""
+        self.scores = {}
+        for rows in ROWS if len(self.data.heldout_index) else ROWS[:1]:
+            values = self._scorers[rows].compute()
+            if rows == "train":
+                values["dead_atoms"] = (values.pop("atom_activity") == 0).double().mean()
+            self.scores |= {f"{rows}/{name}": float(value) for name, value in values.items()}
+        self._scorers = {}
+        self.log_dict(self.scores)
+        self.dictionary.card = replace(self.dictionary.card, scores=record_names(self.scores))
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
 
-    on_predict_epoch_start = on_validation_epoch_start
-
-    def on_predict_epoch_end(self) -> None:
-        """Let go of what all batches shared."""
-        self._gram = None
+    def on_predict_epoch_start(self) -> None:
+        """Refuse to use a dictionary that nobody has learnt, and prepare what all batches share."""
+        if self.lam.isnan():
+            raise RuntimeError("there is no learnt dictionary to predict with: give ckpt_path, or fit first")
+        self._bound = self.dictionary.bind()
 
     def predict_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
@@ -381,6 +389,27 @@ class SparseCodingModule(LightningModule):
             Row numbers and codes, sparse CSR (n, m).
         """
         index, x = batch
-        with torch.inference_mode(False), torch.no_grad():  # CSR tensors of inference mode are of no use outside of it
-            x = self.dictionary.standardise(x)
-            return index, self._encode(x, self.eval_lam or float(self.lam), self._gram)
+        with torch.inference_mode(False):  # CSR tensors of inference mode are of no use outside of it
+            return index, self._bound.encode(x.clone() if x.is_inference() else x)
+
+    def on_predict_epoch_end(self) -> None:
+        """Let go of what all batches shared."""
+        del self._bound
+
+    # --- checkpoints -----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the dictionary's card."""
+        checkpoint["card"] = self.dictionary.card.plain()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read the card, and the penalty for scoring where the checkpoint is older than that entry."""
+        state = checkpoint["state_dict"]
+        if self.eval_lam is not None or "dictionary.penalty" not in state:
+            state["dictionary.penalty"] = torch.tensor(self.eval_lam or float(state["lam"]), dtype=torch.float64)
+        self.dictionary.card = Card.from_plain(checkpoint.get("card", {}))
+
+
+def record_names(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores by the names of a record: "S1" for "train/S1", "heldout_S1" for "heldout/S1"."""
+    return {name.removeprefix("train/").replace("/", "_"): value for name, value in scores.items()}

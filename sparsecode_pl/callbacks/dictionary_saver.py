@@ -9,9 +9,9 @@ from sparsecode_pl.module import SparseCodingModule
 
 
 class DictionarySaver(Callback):
-    """Save the dictionary after every round to `dictionary/` in the log folder, for `Dictionary.load`."""
+    """Save the dictionary after every round to `dictionary/` in the log folder, for `Dictionary.from_pretrained`."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Save the dictionary."""
         if trainer.loggers and trainer.log_dir is not None:
-            rank_zero_only(pl_module.dictionary.save)(Path(trainer.log_dir) / "dictionary")
+            rank_zero_only(pl_module.dictionary.save_pretrained)(Path(trainer.log_dir) / "dictionary")

@@ -1,26 +1,137 @@
 """The progress bar."""
 
+import math
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
+
+from sparsecode_pl.utilities.progress import Progress
+
+_SCORED = ("scoring training rows", "scoring held-out rows")
 
 
-class SparseCodingProgress(RichProgressBar):
-    """Rich's progress bar with lam and L_norm of the batch.
+class SparseCodingProgress(ProgressBar):
+    """One line for the round, the scoring or the coding under way, with lam and L_norm of the last batch.
+
+    Within a measurement it stands below the line of the whole.
 
     Args:
-        refresh_rate: batches between two drawings.
+        refresh_rate: batches between two updates, >= 1.
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
-        super().__init__(refresh_rate=refresh_rate)
+        super().__init__()
+        self.refresh_rate = refresh_rate
+        self._line: Progress | None = None
+        self._enabled = True
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        rounds = self.trainer.max_epochs
-        return f"Round {current_epoch + 1}" + (f" (at most {rounds})" if rounds and rounds > 0 else "")
+    def disable(self) -> None:
+        """Show nothing."""
+        self._enabled = False
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands to the right of the bar."""
-        metrics = super().get_metrics(trainer, pl_module)
-        return {name.removeprefix("batch/"): value for name, value in metrics.items() if name != "v_num"}
+    def enable(self) -> None:
+        """Show the line."""
+        self._enabled = True
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Open the line."""
+        super().setup(trainer, pl_module, stage)
+        if self._enabled and trainer.is_global_zero and self._line is None:
+            self._line = Progress("preparing", None, unit="batches").__enter__()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the line away."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the line away."""
+        self._close()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a round."""
+        most = trainer.max_epochs
+        rounds = f" (at most {most})" if most and most > 0 else ""
+        self._begin(f"round {trainer.current_epoch + 1}{rounds}", trainer.num_training_batches)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Another batch is done."""
+        self._set(batch_idx, trainer.num_training_batches, self.note(trainer, pl_module))
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begin to score."""
+        if batch_idx == 0:
+            self._begin(_SCORED[dataloader_idx], trainer.num_val_batches[dataloader_idx])
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Another batch is scored."""
+        self._set(batch_idx, trainer.num_val_batches[dataloader_idx])
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begin to score."""
+        if batch_idx == 0:
+            self._begin(_SCORED[dataloader_idx], trainer.num_test_batches[dataloader_idx])
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Another batch is scored."""
+        self._set(batch_idx, trainer.num_test_batches[dataloader_idx])
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begin to code."""
+        if batch_idx == 0:
+            self._begin("coding", trainer.num_predict_batches[dataloader_idx])
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Another batch is coded."""
+        self._set(batch_idx, trainer.num_predict_batches[dataloader_idx])
+
+    def note(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """What stands at the end of the line: lam and L_norm."""
+        metrics = self.get_metrics(trainer, pl_module)
+        shown = {name.removeprefix("batch/"): value for name, value in metrics.items() if name != "v_num"}
+        return ", ".join(f"{name} {float(value):.3g}" for name, value in shown.items() if not isinstance(value, str))
+
+    def _begin(self, description: str, total: float) -> None:
+        if self._line is not None:
+            self._line.begin(description, total if math.isfinite(total) else None)
+
+    def _set(self, batch_idx: int, total: float, note: str = "") -> None:
+        if self._line is not None and ((batch_idx + 1) % self.refresh_rate == 0 or batch_idx + 1 == total):
+            self._line.set(batch_idx + 1, note)
+
+    def _close(self) -> None:
+        if self._line is not None:
+            self._line.__exit__(None, None, None)
+            self._line = None

@@ -40,6 +40,10 @@ class Coder(ABC):
         """The Gram matrix of the atoms, (m, m), for many calls to share; None here, for a coder with no use for it."""
         return None
 
+    def bind(self, atoms: Tensor, *, reuse: bool = True) -> "BoundCoder":
+        """This coder for given atoms."""
+        return BoundCoder(self, atoms, reuse)
+
     @abstractmethod
     def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
         """Find codes.
@@ -53,6 +57,19 @@ class Coder(ABC):
         Returns:
             Codes >= 0, sparse CSR (n, m), indices ascending in each row.
         """
+
+
+class BoundCoder:
+    """A coder with given atoms, and what it keeps for them."""
+
+    def __init__(self, coder: Coder, atoms: Tensor, reuse: bool) -> None:
+        self.coder, self.atoms = coder, atoms.detach()
+        self.gram = coder.gram(self.atoms) if reuse else None
+
+    def __call__(self, x: Tensor, lam: float) -> Tensor:
+        """Codes."""
+        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+            return self.coder(x, self.atoms, lam, self.gram)
 
 
 class _GramCoder(Coder):

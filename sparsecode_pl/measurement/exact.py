@@ -1,72 +1,54 @@
-"""Scores of a learnt dictionary with the exact codes, which the paper defines them by, beside those of its coder."""
+"""Scores of the exact codes, which the paper defines them by, beside those of a dictionary's coder."""
 
 import warnings
+from collections.abc import Mapping
 
 import torch
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import rank_zero_warn
 
+from sparsecode_pl.codec import Codec
 from sparsecode_pl.coding import lasso_encode, reconstruct
-from sparsecode_pl.coding.gram import gram_matrix
-from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.metrics import CodingGap
 from sparsecode_pl.metrics.functional import lower_bound
-from sparsecode_pl.module import ROWS, SparseCodingModule, score_metrics
+from sparsecode_pl.scoring import Coded, CodedBatch, Evaluation, new_scores, update_scores
 
-#: Relative duality gap of the exact codes: far below what tells them from greedy ones, which lack some per cent.
+#: Relative duality gap of the exact codes. Greedy codes are some per cent from the minimum, so this is far below.
 TOLERANCE = 1e-4
 
+_PREFIX, _GAP, _BOUND = "exact_", "coding_gap", "exact_duality_gap"
 
-class ExactScoring(LightningModule):
-    """Scores the exact codes of a learnt dictionary, at its penalty for scoring, and what its own codes lack to them.
 
-    It logs each of the `SCORES` as `exact/train/S1`, `exact/heldout/S1` and so on, and `CodingGap` of the coder's codes
-    as `exact/train/coding_gap` and `exact/heldout/coding_gap`.
+class ExactCodes(Evaluation):
+    """Scores of the exact codes at the codec's penalty, and how far the codec's own codes are from them.
 
-    Args:
-        learnt: a module after training.
+    Each of the paper's scores is given as `exact_S1` and so on (section 2), the relative excess of the objective of the
+    codec's codes as `coding_gap` (see `CodingGap`), and what may be missing to the minimum itself as
+    `exact_duality_gap`.
     """
 
-    def __init__(self, learnt: SparseCodingModule) -> None:
-        super().__init__()
-        self.learnt = learnt
-        self.train_scores, self.heldout_scores = (score_metrics(f"exact/{rows}") for rows in ROWS)
-        self.train_gap, self.heldout_gap = CodingGap(), CodingGap()
-        self.exactness = CodingGap()
-        self._gram: Tensor | None = None
+    def metrics(self, codec: Codec) -> dict[str, Metric]:
+        """Empty metrics."""
+        return {**new_scores(_PREFIX), _GAP: CodingGap(), _BOUND: CodingGap()}
 
-    def on_validation_epoch_start(self) -> None:
-        """Prepare what all batches share."""
-        atoms = self.learnt.dictionary.atoms
-        self._gram = self.learnt.coder.gram(atoms)
-        if self._gram is None and atoms.device.type == "cpu":  # the coder has no use for it, but the exact solver has
-            self._gram = gram_matrix(atoms)
-
-    def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Score a batch of training rows (loader 0) or of held-out rows (loader 1)."""
-        x, lam = self.learnt.dictionary.standardise(batch), self.learnt.eval_lam or float(self.learnt.lam)
-        atoms, gram = self.learnt.dictionary.atoms.detach(), self._gram
-        with torch.autocast(x.device.type, enabled=False), torch.no_grad(), warnings.catch_warnings():
-            codes = self.learnt.coder(x, atoms, lam, gram)
-            warnings.simplefilter("ignore")  # that some samples of a batch are less exact; what counts is all of them
-            exact, gap, _ = lasso_encode(x, atoms, lam, tol=TOLERANCE, warm_start=codes, gram=gram)
-        residual, exact_residual = (x - reconstruct(each, atoms) for each in (codes, exact))
+    def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
+        """Solve a batch exactly, beginning at its codes."""
+        x, codes, residual, lam = batch.at()
+        atoms = batch.codec.atoms.detach()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some rows of a batch may be less exact: `finish` looks at all together
+            exact, gap, _ = lasso_encode(x, atoms, lam, tol=TOLERANCE, warm_start=codes, gram=_gram(batch.codec))
+        exact_residual = x - reconstruct(exact, atoms)
         bound = lower_bound(exact, exact_residual, lam, gap)
-        scores = self.heldout_scores if dataloader_idx else self.train_scores
-        coding_gap = self.heldout_gap if dataloader_idx else self.train_gap
-        scores.update(codes=exact, residual=exact_residual, x=x, lam=lam)
-        coding_gap.update(codes=codes, residual=residual, lam=lam, bound=bound)
-        self.exactness.update(codes=exact, residual=exact_residual, lam=lam, bound=bound)
-        self.log_dict(scores, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(x))
-        name = f"exact/{ROWS[dataloader_idx]}/coding_gap"
-        self.log(name, coding_gap, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(x))
+        scores = {name: metric for name, metric in metrics.items() if name.startswith(_PREFIX) and name != _BOUND}
+        update_scores(scores, Coded(x, exact, exact_residual, lam))
+        metrics[_GAP].update(codes=codes, residual=residual, lam=lam, bound=bound)
+        metrics[_BOUND].update(codes=exact, residual=exact_residual, lam=lam, bound=bound)
 
-    def on_validation_epoch_end(self) -> None:
-        """Warn if codes are less exact than they should be."""
-        self._gram = None
-        lacking = float(self.exactness.compute())
+    def finish(self, scores: Mapping[str, Tensor]) -> None:
+        """Warn if the codes are less exact than they should be."""
+        lacking = float(scores[_BOUND])
         if lacking > TOLERANCE:
             rank_zero_warn(
                 f"the objective of the exact codes may be {lacking:.1e} above its minimum, not {TOLERANCE:g}, and "
@@ -74,27 +56,7 @@ class ExactScoring(LightningModule):
             )
 
 
-def score_exactly(module: SparseCodingModule, data: ActivationDataModule, trainer: Trainer) -> dict[str, float]:
-    """Score all rows with the exact codes.
-
-    Args:
-        module: after training.
-        data: what it was trained on.
-        trainer: what it was trained by; its loggers get each score once.
-
-    Returns:
-        The scores by the names that `ExactScoring` logs.
-    """
-    loggers, callbacks = trainer.loggers, trainer.callbacks  # type: ignore[attr-defined]
-    # The callbacks but for the bar expect the module that learns, and would draw its codes again.
-    bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
-    trainer.loggers, trainer.callbacks = [], bars  # type: ignore[attr-defined]
-    try:
-        trainer.validate(ExactScoring(module), datamodule=data, verbose=False)
-    finally:
-        trainer.loggers, trainer.callbacks = loggers, callbacks  # type: ignore[attr-defined]
-    scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    for logger in loggers:
-        logger.log_metrics(scores)
-        logger.finalize("success")
-    return scores
+def _gram(codec: Codec) -> torch.Tensor | None:
+    """The Gram matrix that the codec's coder has formed, if it has one."""
+    gram: torch.Tensor | None = getattr(getattr(codec, "coder", None), "gram", None)
+    return gram

@@ -1,123 +1,187 @@
-"""One data set of a measurement: its fits, from one or more initial dictionaries, and their scores."""
+"""One fit of a measurement: a dictionary is learnt, scored and saved."""
 
 import copy
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.measurement.exact import score_exactly
-from sparsecode_pl.measurement.penalty import largest_penalty
+from sparsecode_pl.data import ActivationDataModule, GroundTruth
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.measurement.penalty import PRECISION, ShareNotReachedError, largest_penalty
+from sparsecode_pl.measurement.plan import Plan
+from sparsecode_pl.measurement.record import DICTIONARY, Fit
 from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
-from sparsecode_pl.module import SCORES, SparseCodingModule
+from sparsecode_pl.module import ROWS, SparseCodingModule, record_names
+from sparsecode_pl.scoring import AtomUse, Evaluation, Scores, score
+from sparsecode_pl.utilities.files import partial_path, publish
+from sparsecode_pl.utilities.progress import Progress
+from sparsecode_pl.utilities.ranks import from_rank_zero
 from sparsecode_pl.utilities.seeding import generator
 
-Record = dict[str, Any]
 TrainerFactory = Callable[[SparseCodingModule, Path], Trainer]
 
-#: Training rows that the penalty of a share of variance is sought on; the scores are of all rows.
-_SEARCH_ROWS = 8192
+# The penalty of a share is sought on one of so many training rows, but on no fewer than these where there are as many.
+_SEARCH_SHARE, _SEARCH_ROWS = 16, 1024
+# Passes over all training rows until they reach the share, at most.
+_PASSES = 6
 
 
-def measure_subject(
-    subject: Subject, folder: Path, trainer: TrainerFactory, seeds: int, explained_variance: float | None, exact: bool
-) -> Record:
-    """Fit a subject from each initial dictionary and gather the scores; see `measure` for what a record holds."""
-    fits = []
-    for seed in range(seeds):
-        module = subject.module.fresh(seed=subject.module.seed + seed)
-        target = folder if seeds == 1 else folder / f"seed_{seed}"
-        # A copy, so that what the data draws or caches for this fit is let go of after it.
-        fits.append(_fit(module, copy.copy(subject.data), trainer(module, target), explained_variance, exact))
-    return _summary(fits)
+def fit_subject(subject: Subject, number: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
+    """Learn a dictionary of a subject, score it, and write both to a folder.
 
-
-def _fit(
-    module: SparseCodingModule,
-    data: ActivationDataModule,
-    trainer: Trainer,
-    explained_variance: float | None,
-    exact: bool,
-) -> Record:
+    Args:
+        subject: what is fitted.
+        number: of the initial dictionary, from 0.
+        folder: of this fit.
+        make_trainer: makes the trainer.
+        plan: what is to be scored, and how.
+    """
     start = time.perf_counter()
+    module = subject.module.fresh(seed=subject.module.seed + number)
+    data = copy.copy(subject.data)
+    trainer = make_trainer(module, folder)
     trainer.fit(module, datamodule=data)
-    scores, rounds = _scores(trainer), trainer.current_epoch
-    if explained_variance is not None:
-        scores = _score_at_share(module, data, trainer, explained_variance)
-    if exact:
-        scores |= score_exactly(module, data, trainer)
-    record: Record = {}
-    for prefix, rows, index in (("", "train", data.train_index), ("heldout_", "heldout", data.heldout_index)):
-        if len(index):
-            record |= {prefix + name: scores[f"{rows}/{name}"] for name in SCORES}
-            if exact:
-                record |= {f"{prefix}exact_{name}": scores[f"exact/{rows}/{name}"] for name in SCORES}
-                record[f"{prefix}coding_gap"] = scores[f"exact/{rows}/coding_gap"]
-            record[f"{prefix}num_samples"] = len(index)
-    num_atoms = len(module.dictionary.atoms)
-    record |= {
-        "lam": module.eval_lam or float(module.lam),
+    dictionary = module.dictionary.to(trainer.strategy.root_device)
+    scores, training_penalty_scores, error = dict(module.scores), {}, None
+    if plan.explained_variance is not None:
+        training_penalty_scores = _named(scores, data)
+        try:
+            scores = _score_at_share(dictionary, data, plan, scores, module.seed)
+            _log(trainer, {f"explained_{plan.explained_variance:g}/{name}": value for name, value in scores.items()})
+            _log(trainer, {f"explained_{plan.explained_variance:g}/lam": dictionary.lam})
+            _update_checkpoints(trainer, dictionary)
+        except ShareNotReachedError as reason:
+            error = str(reason)
+    elif plan.evaluations:
+        found = dict(pair for rows in _rows(data) for pair in _score(dictionary, data, rows, plan.evaluations))
+        _log(trainer, found)
+        scores |= found
+    named = _named(scores, data) | {
+        "lam": dictionary.lam,
         "train_lam": float(module.lam),
-        "atoms_alive": num_atoms - round(scores["train/dead_atoms"] * num_atoms),
-        "num_atoms": num_atoms,
-        "rounds": rounds,
+        "atoms_alive": dictionary.num_atoms - round(scores["train/dead_atoms"] * dictionary.num_atoms),
+        "num_atoms": dictionary.num_atoms,
+        "rounds": trainer.current_epoch,
         "seconds": time.perf_counter() - start,
     }
     if data.ground_truth is not None:
-        truth = data.ground_truth
-        record["half_active"] = truth.half_active
-        record["oracle_S1"] = float(oracle_sparsity(truth.codes))
-        atoms = module.dictionary.atoms.detach().cpu()
-        record["atom_recovery"] = float(atom_recovery(truth.features, atoms).mean_max_cosine)
-    return record
+        named |= _truth(dictionary, data.ground_truth)
+    fit = Fit(module.seed, folder, {} if error else named, training_penalty_scores, error)
+    if trainer.is_global_zero:
+        dictionary.card = replace(dictionary.card, scores=training_penalty_scores if error else named)
+        dictionary.save_pretrained(folder / DICTIONARY)
+        if error is None:
+            fit.write()
+    return fit
 
 
-def _scores(trainer: Trainer) -> dict[str, float]:
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+def _rows(data: ActivationDataModule) -> tuple[str, ...]:
+    return ROWS if len(data.heldout_index) else ROWS[:1]
+
+
+def _score(
+    dictionary: Dictionary, data: ActivationDataModule, rows: str, evaluations: Sequence[Evaluation]
+) -> list[tuple[str, float]]:
+    """Names and values of what can be said in one number, over the training rows or the held-out rows."""
+    batches = data.val_dataloader()[ROWS.index(rows)]
+    words = "training rows" if rows == "train" else "held-out rows"
+    with Progress(f"scoring {words}", len(batches), unit="batches") as progress:
+
+        def told() -> Iterator[Tensor]:
+            for batch in batches:
+                yield batch
+                progress.advance(1)
+
+        values = score(dictionary, told(), evaluations)
+    if "atom_activity" in values:
+        values["dead_atoms"] = (values.pop("atom_activity") == 0).double().mean()
+    return [(f"{rows}/{name}", float(value)) for name, value in values.items() if value.numel() == 1]
 
 
 def _score_at_share(
-    module: SparseCodingModule, data: ActivationDataModule, trainer: Trainer, share: float
+    dictionary: Dictionary, data: ActivationDataModule, plan: Plan, known: dict[str, float], seed: int
 ) -> dict[str, float]:
-    """Set the largest penalty for scoring at which the training rows reach the share, and score all rows at it."""
-    random = generator(module.seed)
-    chosen = torch.randperm(len(data.train_index), generator=random)[:_SEARCH_ROWS]
-    device = trainer.strategy.root_device
-    x = data.rows[data.train_index[chosen]].to(device)
-    loggers, trainer.loggers = trainer.loggers, []  # the curves are those of training
-    aim = share
-    try:
-        while True:
-            module.to(device)
-            start = module.eval_lam or float(module.lam)
-            module.eval_lam = largest_penalty(module.dictionary, module.coder, x, aim, start)
-            trainer.validate(module, datamodule=data, verbose=False)
-            scores = _scores(trainer)
-            reached = scores["train/explained_variance"]
-            if reached >= share:
-                break
-            aim = 1 - 0.99 * (1 - aim) * (1 - share) / (1 - reached)  # the rows searched on were a little easier
-    finally:
-        trainer.loggers = loggers
-    for logger in loggers:
-        at_share = {name: scores[name] for name in scores if name.startswith(("train/", "heldout/"))}
-        logger.log_metrics({f"explained_{share:g}/{name}": value for name, value in at_share.items()})
-        logger.log_metrics({f"explained_{share:g}/lam": module.eval_lam})
-        logger.finalize("success")
+    """Set the largest penalty at which the training rows reach the share, and score all rows at it."""
+    share = plan.explained_variance or 0.0
+    known_share = known["train/explained_variance"]
+    size = max(_SEARCH_ROWS, len(data.train_index) // _SEARCH_SHARE)
+    chosen = torch.randperm(len(data.train_index), generator=generator(seed))[:size]
+    start = dictionary.lam
+
+    def search() -> tuple[float, float]:
+        rows = data.rows[data.train_index[chosen.sort().values]].to(dictionary.atoms.device)
+        with Progress(f"penalty at which {share:g} of the variance is explained", None):
+            return largest_penalty(dictionary, rows, share, start, known_share)
+
+    lam, slope = from_rank_zero(search)
+    for _ in range(_PASSES):
+        lam *= 1 - PRECISION / 2
+        dictionary.lam = lam
+        scores = dict(_score(dictionary, data, "train", [Scores(), AtomUse()]))
+        reached = scores["train/explained_variance"]
+        if reached >= share:
+            break
+        lam *= ((1 - share) / (1 - reached)) ** (1 / slope)
+    else:
+        dictionary.lam = start
+        raise ShareNotReachedError(f"explained_variance is {share}, and all training rows reach only {reached:.4f}")
+    if len(data.heldout_index):
+        scores |= _score(dictionary, data, "heldout", [Scores(), *plan.evaluations])
+    if plan.evaluations:
+        scores |= _score(dictionary, data, "train", plan.evaluations)
     return scores
 
 
-def _summary(fits: list[Record]) -> Record:
-    """Mean over the fits of one data set, with the spread where there are several."""
-    if len(fits) == 1:
-        return fits[0]
-    values = {name: [fit[name] for fit in fits] for name in fits[0]}
-    varying = [name for name, each in values.items() if len(set(each)) > 1]
-    means = {name: float(np.mean(values[name])) for name in varying}  # NaN if one of them is
-    return fits[0] | means | {"spread": {name: float(np.std(values[name], ddof=1)) for name in varying}}
+def _named(scores: dict[str, float], data: ActivationDataModule) -> dict[str, float]:
+    """Scores as a record has them, training rows first, with the number of the rows."""
+    sizes = {"train": len(data.train_index), "heldout": len(data.heldout_index)}
+    found: dict[str, float] = {}
+    for rows in _rows(data):
+        found |= record_names(
+            {
+                name: value
+                for name, value in scores.items()
+                if name.startswith(f"{rows}/") and name not in ("train/mean_max", "train/dead_atoms")
+            }
+        )
+        found["num_samples" if rows == "train" else f"{rows}_num_samples"] = sizes[rows]
+    return found
+
+
+def _truth(dictionary: Dictionary, truth: GroundTruth) -> dict[str, float]:
+    """How the dictionary compares with the known answer."""
+    atoms = dictionary.atoms.detach().cpu()
+    return {
+        "half_active": truth.half_active,
+        "oracle_S1": float(oracle_sparsity(truth.codes)),
+        "atom_recovery": float(atom_recovery(truth.features, atoms).mean_max_cosine),
+    }
+
+
+def _log(trainer: Trainer, scores: dict[str, float]) -> None:
+    """Add scores to the curves of a fit that has ended."""
+    for logger in trainer.loggers:
+        logger.log_metrics({name: value for name, value in scores.items() if not math.isnan(value)})
+        logger.finalize("success")
+
+
+def _update_checkpoints(trainer: Trainer, dictionary: Dictionary) -> None:
+    """Give the checkpoints of a fit the penalty that was found after it, so that `predict` codes as was scored."""
+    if not trainer.is_global_zero:
+        return
+    for callback in trainer.checkpoint_callbacks:
+        if not isinstance(callback, ModelCheckpoint):
+            continue
+        for path in {Path(name) for name in (callback.best_model_path, callback.last_model_path) if name}:
+            checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+            checkpoint["state_dict"]["dictionary.penalty"] = dictionary.penalty.cpu()
+            torch.save(checkpoint, partial_path(path))
+            publish(path)

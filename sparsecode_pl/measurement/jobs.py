@@ -7,26 +7,34 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import current_process
-from pathlib import Path
 from typing import Any
 
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from lightning.pytorch.utilities import rank_zero_info
 
-from sparsecode_pl.measurement.fit import Record, TrainerFactory, measure_subject
-from sparsecode_pl.measurement.subjects import Subject
-from sparsecode_pl.utilities.progress import Progress
-from sparsecode_pl.utilities.quiet import quiet_lightning
+from sparsecode_pl.measurement.record import Fit
+from sparsecode_pl.utilities.progress import Progress, duration, shows_progress
+from sparsecode_pl.utilities.quiet import quiet_fits
 
-Task = Callable[[], Record]
+
+@dataclass(frozen=True)
+class Job:
+    """A fit that is to be made.
+
+    Attributes:
+        title: what it is called.
+        run: makes it.
+    """
+
+    title: str
+    run: Callable[[], Fit]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong with a data set, in words, for an exception may not survive the way from another process.
+    """What went wrong with a fit, in words, for an exception may not survive the way from another process.
 
     Attributes:
         message: the exception's type and message.
@@ -41,7 +49,7 @@ class Failure:
 
 
 def default_jobs(accelerator: Any = "auto", devices: Any = "auto", num_nodes: int = 1) -> int:
-    """How many data sets to fit at a time: one for each GPU, or for every two cores where there is none.
+    """How many fits to make at a time: one for each GPU, or for every two cores where there is none.
 
     Args:
         accelerator: the trainer's; "cpu" leaves GPUs aside.
@@ -54,50 +62,54 @@ def default_jobs(accelerator: Any = "auto", devices: Any = "auto", num_nodes: in
     return gpus or max(1, cpu_count() // 2)
 
 
-def run_jobs(
-    subjects: list[Subject],
-    folders: list[Path],
-    trainer: TrainerFactory,
-    seeds: int,
-    explained_variance: float | None,
-    exact: bool,
-    jobs: int,
-) -> Iterator[tuple[int, Record | Failure]]:
-    """Fit the subjects, `jobs` at a time.
+def run_jobs(jobs: Sequence[Job], at_a_time: int, done: int = 0) -> Iterator[tuple[int, Fit | Failure]]:
+    """Make fits, some at a time, and tell what is left.
+
+    Args:
+        jobs: what to do.
+        at_a_time: how many of them, >= 1.
+        done: fits of the whole that were done before.
 
     Yields:
-        Number of the subject and its record, or what went wrong, in the order in which they are done.
+        Number of the job and its fit, or what went wrong, in the order in which they are done.
     """
-    tasks = [
-        partial(measure_subject, subject, folder, trainer, seeds, explained_variance, exact)
-        for subject, folder in zip(subjects, folders, strict=True)
-    ]
-    jobs = min(jobs, len(tasks))
-    if jobs == 1:
-        for number, task in enumerate(tasks):
-            rank_zero_info(f"[{number + 1}/{len(tasks)}] {subjects[number].title}")
-            yield _attempt(task, number)
-        return
-    with Progress("fitting", len(tasks), unit="data sets") as progress:
-        for outcome in _in_parallel(tasks, jobs):
+    at_a_time = min(at_a_time, len(jobs))
+    with Progress("fits", done + len(jobs), done=done, rate=False) as progress, quiet_fits():
+        outcomes = _one_by_one(jobs) if at_a_time <= 1 else _in_parallel(jobs, at_a_time)
+        for finished, (number, outcome) in enumerate(outcomes, start=done + 1):
             progress.advance(1)
-            yield outcome
+            if not shows_progress():
+                _tell(jobs[number].title, outcome, finished, done + len(jobs))
+            yield number, outcome
 
 
-def _in_parallel(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, Record | Failure]]:
-    threads = max(1, cpu_count() // jobs)
+def _tell(title: str, outcome: Fit | Failure, finished: int, total: int) -> None:
+    """A line for each fit where no bar shows, as in a log file."""
+    end = "failed" if isinstance(outcome, Failure) else duration(outcome.scores.get("seconds", 0))
+    rank_zero_info(f"[{finished}/{total}] {title}: {end}")
+
+
+def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, Fit | Failure]]:
+    for number, job in enumerate(jobs):
+        with Progress(job.title, None):
+            outcome = _attempt(job, number)
+        yield outcome
+
+
+def _in_parallel(jobs: Sequence[Job], at_a_time: int) -> Iterator[tuple[int, Fit | Failure]]:
+    threads = max(1, cpu_count() // at_a_time)
     gpus = _gpus()
-    waiting, running = deque(range(len(tasks))), set[int]()
+    waiting, running = deque(range(len(jobs))), set[int]()
 
     def handed_out() -> Iterator[Any]:
         while waiting:
             number = waiting.popleft()
             running.add(number)
-            yield delayed(_in_worker)(tasks[number], number, threads, gpus)
+            yield delayed(_in_worker)(jobs[number], number, threads, gpus)
 
     with parallel_config(backend="loky", inner_max_num_threads=threads):
-        # One task a call, and none handed out ahead, so that none waits behind a long one.
-        work = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
+        # One fit a call, and none handed out ahead, so that none waits behind a long one.
+        work = Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1, pre_dispatch=at_a_time)
         while waiting:
             try:
                 for number, outcome in work(handed_out()):
@@ -107,28 +119,28 @@ def _in_parallel(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, Record
                 alone = Parallel(n_jobs=2, batch_size=1)
                 for number in sorted(running):
                     try:
-                        yield from alone([delayed(_in_worker)(tasks[number], number, threads, gpus)])
+                        yield from alone([delayed(_in_worker)(jobs[number], number, threads, gpus)])
                     except BrokenProcessPool as error:
                         message = f"its process died, perhaps for want of memory: lower jobs. {error}"
                         yield number, Failure(message, message)
                 running.clear()
 
 
-def _attempt(task: Task, number: int) -> tuple[int, Record | Failure]:
+def _attempt(job: Job, number: int) -> tuple[int, Fit | Failure]:
     try:
-        return number, task()
-    except Exception as error:  # whatever one data set fails of, the others go on
+        return number, job.run()
+    except Exception as error:  # whatever one fit fails of, the others go on
         return number, Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def _in_worker(task: Task, number: int, threads: int, gpus: list[str]) -> tuple[int, Record | Failure]:
+def _in_worker(job: Job, number: int, threads: int, gpus: list[str]) -> tuple[int, Fit | Failure]:
     torch.set_num_threads(threads)
     if gpus and not torch.cuda.is_initialized():  # each worker keeps to one
         worker = int(current_process().name.rpartition("-")[2])
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    quiet_lightning()
-    return _attempt(task, number)
+    with quiet_fits():
+        return _attempt(job, number)
 
 
 def _gpus() -> list[str]:

@@ -1,75 +1,98 @@
 """The penalty at which codes explain a given share of the variance."""
 
 import math
-from collections.abc import Callable
+from functools import cache
 
-import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
-from sparsecode_pl.coding import Coder, reconstruct
-from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.metrics.functional import explained_variance
+from sparsecode_pl.codec import Codec
+from sparsecode_pl.scoring import Scores, score
+
+#: Relative precision of the penalty.
+PRECISION = 0.01
+# A step changes the penalty by factors from the first to the second.
+_SHORTEST, _LONGEST = math.log(1.02), math.log(4.0)
+# Whether the share can be reached at all is seen on so many rows, at a penalty so much smaller than the first.
+_FLOOR_ROWS, _FLOOR = 64, 1e-4
+
+
+class ShareNotReachedError(ValueError):
+    """No penalty makes the codes explain the share."""
 
 
 def largest_penalty(
-    dictionary: Dictionary, coder: Coder, x: Tensor, share: float, start: float, tolerance: float = 0.01
-) -> float:
-    """The largest penalty at which the codes of `x` explain a share of its variance (paper, appendix H).
+    codec: Codec, rows: Tensor, share: float, start: float, known: float | None = None
+) -> tuple[float, float]:
+    """The largest penalty at which the codes of some rows explain a share of their variance (paper, appendix H).
 
-    By doubling or halving `start` until the share lies between two penalties, then by bisection of their logarithms.
+    The unexplained share is nearly a power of the penalty, so steps are taken along the logarithms. They come from
+    above, where codes are sparse and cheap. A penalty far below the one that is found is never tried, except on a few
+    rows to see whether the share can be reached at all.
 
     Args:
-        dictionary: a learnt dictionary.
-        coder: how codes are found.
-        x: activations as they come, (n, d).
+        codec: a learnt dictionary.
+        rows: activations as they come, (n, d), a sample of those that are to reach the share.
         share: of the variance about the mean, in (0, 1).
         start: penalty to begin at, > 0.
-        tolerance: relative precision of the result.
+        known: what the codes of all rows explain at `start`. It corrects for what is peculiar to the sample.
+
+    Returns:
+        The penalty, to 1 %, and the slope there of the logarithm of the unexplained share against that of the penalty.
 
     Raises:
-        ValueError: no penalty reaches the share; the message says how near the smallest came.
+        ShareNotReachedError: no penalty reaches the share; the message says how near the smallest came.
+        ValueError: the codes do not depend on the penalty.
 
     Example:
-        >>> from sparsecode_pl.coding import GreedyCoder
-        >>> x = 3 * torch.cat([torch.eye(4), -torch.eye(4)])  # each row one atom's, and its residual is lam / 2
-        >>> dictionary = Dictionary(x / 3)
-        >>> round(largest_penalty(dictionary, GreedyCoder(), x, share=0.96, start=0.1), 1)  # (lam/2 / 3)^2 = 0.04
-        1.2
+        >>> import torch
+        >>> from sparsecode_pl import Dictionary
+        >>> x = 3 * torch.cat([torch.eye(4), -torch.eye(4)])  # each row is an atom's, with a residual of lam / 2
+        >>> lam, slope = largest_penalty(Dictionary(x / 3), x, share=0.96, start=0.1)
+        >>> round(lam, 1), round(slope, 1)  # (lam / 2 / 3)^2 = 0.04
+        (1.2, 2.0)
     """
-    x = dictionary.standardise(x)
-    atoms = dictionary.atoms.detach()
-    gram = coder.gram(atoms)
+    codec = codec.bind()
+    most = 2 * float(codec.standardise(rows).norm(dim=1).max())  # from there on all codes are zero
+    start = min(start, 0.99 * most)
 
-    def explained(lam: float) -> float:
-        residuals = []
-        for block in x.split(4096):
-            residuals.append(block - reconstruct(coder(block, atoms, lam, gram), atoms))
-        return float(explained_variance(torch.cat(residuals), x))
+    def unexplained(lam: float, some: Tensor) -> float:
+        return max(1e-30, 1 - float(score(codec, some, [Scores(lam)])["explained_variance"]))
 
-    with torch.no_grad():
-        start = min(start, 2 * float(x.norm(dim=1).max()))  # from there on all codes are zero
-        enough, too_large = _bracket(explained, share, start)
-        while too_large > enough * (1 + tolerance):
-            middle = math.sqrt(enough * too_large)
-            if explained(middle) >= share:
-                enough = middle
-            else:
-                too_large = middle
-    return enough
+    first = unexplained(start, rows)
+    correction = first / (1 - known) if known is not None and known < 1 else 1.0
+    if first > correction * (1 - share):
+        few = rows[:: max(1, len(rows) // _FLOOR_ROWS)]
+        if (least := unexplained(_FLOOR * start, few) / correction) > 1 - share:
+            raise _not_reached(share, least)
+
+    @cache
+    def excess(log_lam: float) -> float:
+        """Above 0 where the penalty is too large."""
+        return math.log(unexplained(math.exp(log_lam), rows) / (correction * (1 - share)))
+
+    here, value, slope = math.log(start), math.log(first / (correction * (1 - share))), 1.0
+    while True:
+        step = min(_LONGEST, max(_SHORTEST, 1.1 * abs(value) / slope))
+        there = max(min(here - math.copysign(step, value), math.log(most)), math.log(_FLOOR * start))
+        if there == here:
+            break
+        found = excess(there)
+        slope = min(3.0, max(0.1, (found - value) / (there - here)))
+        if (found > 0) != (value > 0):
+            ends = sorted((here, there))
+            return math.exp(brentq(excess, *ends, xtol=PRECISION / 2)), slope
+        here, value = there, found
+    if value > 0:
+        raise _not_reached(share, (1 - share) * math.exp(value))
+    raise ValueError(
+        "explained_variance asks for another penalty, but the codes of this coder do not depend on it: leave "
+        "explained_variance out"
+    )
 
 
-def _bracket(explained: Callable[[float], float], share: float, start: float) -> tuple[float, float]:
-    """A penalty that explains the share, and one not more than twice as large that does not."""
-    lam, reached = start, explained(start)
-    while reached >= share:
-        lam, reached = 2 * lam, explained(2 * lam)
-    best = reached
-    while reached < share:
-        lam, reached = lam / 2, explained(lam / 2)
-        if reached < best + 1e-4 and lam < 1e-3 * start:
-            raise ValueError(
-                f"explained_variance is {share}, but however small the penalty, the codes explain no more than "
-                f"{max(best, reached):.4f}: give a smaller share or more atoms"
-            )
-        best = max(best, reached)
-    return lam, 2 * lam
+def _not_reached(share: float, least: float) -> ShareNotReachedError:
+    return ShareNotReachedError(
+        f"explained_variance is {share}, but however small the penalty, the codes explain no more than about "
+        f"{1 - least:.4f}: give a smaller share or more atoms"
+    )

@@ -1,5 +1,6 @@
 """The picture of a measurement."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _TITLES = {
 }
 
 
-def draw(records: list[dict[str, Any]], path: Path) -> None:
+def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the scores: against the layer where several layers of a model were measured, else as bars.
 
     Args:
@@ -33,7 +34,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_layers(records: list[dict[str, Any]]) -> Figure:
+def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Scores against the layer, a column for each model; controls are bands from training to held-out rows.
 
     The paper's figure 3, beside its controls.
@@ -69,13 +70,15 @@ def draw_layers(records: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _values(layers: list[str], records: list[dict[str, Any]], key: str) -> np.ndarray:
+def _values(layers: list[str], records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     """One value a layer, NaN where there is none."""
     found = {record["layer"]: record.get(key, np.nan) for record in records}
     return np.array([found.get(layer, np.nan) for layer in layers], dtype=float)
 
 
-def _band(axes: Axes, layers: list[str], records: list[dict[str, Any]], name: str, colour: str, label: str) -> None:
+def _band(
+    axes: Axes, layers: list[str], records: Sequence[Mapping[str, Any]], name: str, colour: str, label: str
+) -> None:
     places = np.arange(len(layers))
     training, heldout = _values(layers, records, name), _values(layers, records, f"heldout_{name}")
     if np.isfinite(heldout).any():
@@ -84,7 +87,7 @@ def _band(axes: Axes, layers: list[str], records: list[dict[str, Any]], name: st
     axes.plot(places, training, color=colour, linewidth=0.9, label=label)
 
 
-def _lines(axes: Axes, layers: list[str], records: list[dict[str, Any]], name: str) -> None:
+def _lines(axes: Axes, layers: list[str], records: Sequence[Mapping[str, Any]], name: str) -> None:
     places = np.arange(len(layers))
     heldout = _values(layers, records, f"heldout_{name}")
     if np.isfinite(heldout).any():
@@ -102,7 +105,7 @@ def _lines(axes: Axes, layers: list[str], records: list[dict[str, Any]], name: s
     axes.plot(places, training, "o-", color=_DATA, markersize=4.5, linewidth=1.8, label="model on its training rows")
 
 
-def draw_bars(records: list[dict[str, Any]]) -> Figure:
+def draw_bars(records: Sequence[Mapping[str, Any]]) -> Figure:
     """S1 and L_norm of each data set, training rows beside held-out rows; those of exact codes as outlines."""
     figure = Figure(figsize=(10, 1.6 + 0.75 * len(records)), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -124,7 +127,7 @@ def draw_bars(records: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def question(records: list[dict[str, Any]]) -> str:
+def question(records: Sequence[Mapping[str, Any]]) -> str:
     """What a measurement asks, as a title."""
     measured = [record for record in records if "control_of" not in record]
     names = list(dict.fromkeys(record.get("model", record["data"]) for record in measured))
@@ -134,7 +137,7 @@ def question(records: list[dict[str, Any]]) -> str:
     return f"How sparse are {layers}{', '.join(names)}?"
 
 
-def _bars(axes: Axes, records: list[dict[str, Any]], name: str) -> None:
+def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     keys = [key for key in (name, f"heldout_{name}") if key in records[0]]
     height = 0.8 / len(keys)
     places = np.arange(len(records))

@@ -1,21 +1,23 @@
 """The numbers of a measurement as a table and as files."""
 
-import csv
-import json
-import math
-import platform
 import sys
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from torch.utils.tensorboard import SummaryWriter
 
-from sparsecode_pl.measurement.picture import question
+from sparsecode_pl.measurement.picture import draw, question
+from sparsecode_pl.measurement.record import Results, load_results
+
+#: The picture's file in the run folder.
+PICTURE = "sparsity.png"
 
 _HEADINGS = {
     "explained_variance": "expl. var.",
@@ -23,50 +25,46 @@ _HEADINGS = {
     "coding_gap": "gap, %",
     "atoms_alive": "atoms\nalive",
 }
-_PACKAGES = ("sparsecode-pl", "torch", "lightning", "torchmetrics", "numba", "numpy", "transformers")
 
 
-def write_results(folder: Path, records: list[dict[str, Any]], settings: dict[str, Any]) -> None:
-    """Write `results.json` (versions, settings, results) and `results.csv`; NaN becomes null, or an empty cell.
+def report(run: str | Path) -> Results:
+    """Draw the table, the picture and the files of a run again, from its records alone.
 
     Args:
-        folder: the run folder.
-        records: one for each data set.
-        settings: the run's configuration, of plain types.
+        run: the run folder.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        FileNotFoundError: the folder holds no results.
+        ValueError: they are damaged, or of a newer format.
+        OSError: the files cannot be written.
     """
-    versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
-    results = {"versions": versions, "settings": settings, "results": _plain(records)}
-    _replace(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
-    flat = [
-        {name: value for name, value in record.items() if name != "spread"}
-        | {f"{name}_spread": value for name, value in record.get("spread", {}).items()}
-        for record in _plain(records)
-    ]
-    columns = dict.fromkeys(name for record in flat for name in record)
-    partial = folder / "results.csv.partial"
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(flat)
-    partial.replace(folder / "results.csv")
+    results = load_results(run)
+    write_report(results)
+    show_in_tensorboard(results.folder)
+    print_table(results.records)
+    return results
 
 
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+def write_report(results: Results) -> None:
+    """Write `results.json`, `results.csv` and the picture, `sparsity.png`."""
+    results.write()
+    draw(results.records, results.folder / PICTURE)
 
 
-def _plain(value: Any) -> Any:
-    """The same with null for numbers that JSON cannot say."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def show_in_tensorboard(run: Path) -> None:
+    """Put the picture among the curves, in place of an earlier one."""
+    picture = run / PICTURE
+    if picture.is_file():
+        for events in run.glob("events.out.tfevents.*"):
+            events.unlink()
+        with SummaryWriter(str(run)) as writer, Image.open(picture) as image:
+            writer.add_image("sparsity", np.asarray(image.convert("RGB")), dataformats="HWC")
 
 
-def print_table(records: list[dict[str, Any]], console: Console | None = None) -> None:
+def print_table(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print the table of a measurement.
 
     Args:
@@ -109,7 +107,7 @@ def print_table(records: list[dict[str, Any]], console: Console | None = None) -
     console.print("\n".join(_notes(records, controls)), highlight=False, markup=False)
 
 
-def _notes(records: list[dict[str, Any]], controls: bool) -> Iterator[str]:
+def _notes(records: Sequence[Mapping[str, Any]], controls: bool) -> Iterator[str]:
     for record in records:
         if "error" in record:
             of = f", control of {record['control_of']}," if "control_of" in record else ""
@@ -137,16 +135,16 @@ def _notes(records: list[dict[str, Any]], controls: bool) -> Iterator[str]:
             yield f"Known truth of {truth['data']}: {known}; {found}."
 
 
-def _atoms(records: list[dict[str, Any]]) -> list[int]:
+def _atoms(records: Sequence[Mapping[str, Any]]) -> list[int]:
     return [record["num_atoms"] for record in records]
 
 
-def _both(record: dict[str, Any], name: str, form: str) -> str:
+def _both(record: Mapping[str, Any], name: str, form: str) -> str:
     """The figures of the training rows and, if there are any, of the held-out rows."""
     return " / ".join(filter(None, (_cell(record, name, form), _cell(record, f"heldout_{name}", form))))
 
 
-def _cell(record: dict[str, Any], name: str, form: str) -> str:
+def _cell(record: Mapping[str, Any], name: str, form: str) -> str:
     if name not in record:
         return ""
     spread = record.get("spread", {}).get(name)

@@ -1,23 +1,26 @@
-"""Measure data beside its controls: fit a dictionary on each, and report."""
+"""A whole measurement: data beside its controls."""
 
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
-from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.measurement.fit import Record, TrainerFactory
-from sparsecode_pl.measurement.jobs import Failure, run_jobs
-from sparsecode_pl.measurement.picture import draw
-from sparsecode_pl.measurement.report import print_table, write_results
+from sparsecode_pl.measurement.fit import TrainerFactory, fit_subject
+from sparsecode_pl.measurement.jobs import Failure, Job, run_jobs
+from sparsecode_pl.measurement.plan import Plan
+from sparsecode_pl.measurement.record import DICTIONARY, RESULTS, Fit, Record, Results, in_order, load_results
+from sparsecode_pl.measurement.report import print_table, show_in_tensorboard, write_report
 from sparsecode_pl.measurement.subjects import Subject, prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.scoring import Evaluation
+from sparsecode_pl.utilities.plain import to_json
 
 
 class MeasurementError(RuntimeError):
@@ -32,16 +35,19 @@ def measure(
     seeds: int = 1,
     explained_variance: float | None = None,
     exact: bool = False,
+    evaluations: Sequence[Evaluation] = (),
     jobs: int = 1,
     folder: str | Path = "lightning_logs/measure",
+    resume: str | Path | None = None,
     trainer: TrainerFactory = default_trainer,
     settings: dict[str, Any] | None = None,
 ) -> list[Record]:
     """Measure how sparse `data` is, beside its controls.
 
     Data of several layers is measured layer by layer, each with its own dictionary and controls. The first of the
-    `seeds` initial dictionaries has the module's seed, the next that plus one, and so on. After each data set the files
-    in the run folder are written anew, and one that fails does not keep the others from going on.
+    `seeds` initial dictionaries has the module's seed, the next that plus one, and so on. Each fit is written to its
+    folder when it is done, and the files of the run are written anew. A fit that fails does not keep the others from
+    going on.
 
     Args:
         module: an untrained module; each fit has a fresh one of its settings and of the data's width.
@@ -52,103 +58,141 @@ def measure(
             variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.
         exact: score each dictionary with the exact codes too, which the paper defines the scores by (section 2) and the
             coder approximates, at the same penalty, and tell how far apart the two are.
-        jobs: data sets that are fitted at a time, >= 1, each in a process with its share of the cores and, if there
-            are any, one GPU.
+        evaluations: what else is to be known; their values become part of the records.
+        jobs: fits that are made at a time, >= 1, each in a process with its share of the cores and, if there are any,
+            one GPU.
         folder: the run folder gets a number in here.
+        resume: the folder of a run that was interrupted, made with the same arguments. Its finished fits are kept, and
+            the missing ones are made.
         trainer: makes the trainer of one fit from its module and its folder.
-        settings: goes into `results.json`; the module's hyper-parameters if None.
+        settings: goes into `results.json`; the module's hyper-parameters and the options if None.
 
     Returns:
-        One record for each data set: `data`, then `S1`, `L_norm`, `N0`, `L`, `explained_variance` and `num_samples` of
-        the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores), `train_lam`,
-        `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for layers and their controls `model` and `layer`; for controls
-        `control_of` (the data's name), `S1_ratio` (the data's S1 over the control's) and `heldout_S1_ratio`; with known
-        truth `half_active`, `oracle_S1` and `atom_recovery`. With `exact`, the scores and ratios of the exact codes,
-        such as `exact_S1`, `heldout_exact_S1` and `exact_S1_ratio`, and `coding_gap` and `heldout_coding_gap`, the
-        relative excess of the objective of the coder's codes (see `CodingGap`). With several seeds the figures are
-        means, and `spread` holds their standard deviations.
+        One record for each data set, a mapping: `data`, then `S1`, `L_norm`, `N0`, `L`, `explained_variance` and
+        `num_samples` of the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores),
+        `train_lam`, `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for layers and their controls `model` and `layer`;
+        for controls `control_of` (the data's name), `S1_ratio` (the data's S1 over the control's) and
+        `heldout_S1_ratio`; with known truth `half_active`, `oracle_S1` and `atom_recovery`. With `exact`, the scores
+        and ratios of the exact codes, such as `exact_S1`, `heldout_exact_S1` and `exact_S1_ratio`, and `coding_gap` and
+        `heldout_coding_gap`, the relative excess of the objective of the coder's codes (see `CodingGap`). With several
+        seeds the figures are means, and `spread` holds their standard deviations. Its attributes `folder`, `dictionary`
+        and `fits` give what was learnt.
 
     Raises:
-        ValueError: an argument is out of its range, or data, controls or module are wrong or do not fit together.
+        ValueError: an argument is out of its range, data, controls or module are wrong or do not fit together, or the
+            run to be resumed was made with other settings.
         OSError: the folder cannot be written.
         MeasurementError: some data sets failed; the run folder holds what the others gave, and what was wrong.
     """
-    check_options(seeds, explained_variance, jobs)
+    plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations))
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}: give at least 1")
     subjects = prepare(module, data, controls)
-    settings = {"model": dict(module.hparams)} if settings is None else settings
-    return measure_subjects(subjects, seeds, explained_variance, exact, jobs, Path(folder), trainer, settings)
-
-
-def check_options(seeds: int, explained_variance: float | None, jobs: int) -> None:
-    """Check the options of a measurement.
-
-    Raises:
-        ValueError: one is out of its range.
-    """
-    for name, value in (("seeds", seeds), ("jobs", jobs)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}: give at least 1")
-    if explained_variance is not None and not 0 < explained_variance < 1:
-        raise ValueError(f"explained_variance is {explained_variance}: give a share in (0, 1), such as 0.98")
+    if settings is None:
+        settings = {"model": dict(module.hparams), **plan.plain()}
+    return list(measure_subjects(subjects, plan, jobs, Path(folder), resume, trainer, settings).records)
 
 
 def measure_subjects(
     subjects: list[Subject],
-    seeds: int,
-    explained_variance: float | None,
-    exact: bool,
+    plan: Plan,
     jobs: int,
     folder: Path,
+    resume: str | Path | None,
     trainer: TrainerFactory,
     settings: dict[str, Any],
-) -> list[Record]:
+) -> Results:
     """Fit what `prepare` has listed, and report; see `measure`."""
-    run = _run_folder(folder)
-    digits = len(str(len(subjects) - 1))
-    whole = run.absolute()  # other processes may have started elsewhere
-    folders = [whole / f"{number:0{digits}}-{_slug(subject.title)}" for number, subject in enumerate(subjects)]
-    found: dict[int, Record] = {}
-    failures: list[Failure] = []
-    for number, outcome in run_jobs(subjects, folders, trainer, seeds, explained_variance, exact, jobs):
+    settings = to_json({**settings, "subjects": [_identity(subject) for subject in subjects]})
+    run = _new_run(folder) if resume is None else _old_run(Path(resume), settings)
+    folders = _folders(run, subjects, plan.seeds)
+    fits: dict[tuple[int, int], Fit] = {
+        place: fit for place, path in folders.items() if resume is not None and (fit := Fit.read(path)) is not None
+    }
+    missing = [place for place in folders if place not in fits]
+    tasks = []
+    for number, seed in missing:
+        task = partial(fit_subject, subjects[number], seed, folders[number, seed], trainer, plan)
+        title = subjects[number].title + (f", seed {seed}" if plan.seeds > 1 else "")
+        tasks.append(Job(title, partial(_fresh, folders[number, seed], task)))
+    results = _results(run, subjects, plan, fits, settings)
+    rank_zero_only(write_report)(results)
+    failures: list[str] = []
+    for task_number, outcome in run_jobs(tasks, jobs, done=len(fits)):
+        place = missing[task_number]
         if isinstance(outcome, Failure):
-            rank_zero_warn(f"{subjects[number].title} failed: {outcome}")
-            failures.append(outcome)
-            found[number] = {"error": outcome.message}
-            rank_zero_only(_write_trace)(folders[number], outcome)
-        else:
-            found[number] = outcome
-        records = _in_order(subjects, found)
-        rank_zero_only(write_results)(run, records, settings)
-        rank_zero_only(draw)(records, run / "sparsity.png")
-    rank_zero_only(_show_in_tensorboard)(run)
-    rank_zero_only(print_table)(records)
-    rank_zero_info(f"Results: {run}\nCurves:  tensorboard --logdir {run}")
+            rank_zero_only(_write_trace)(folders[place], outcome)
+            outcome = Fit(subjects[place[0]].module.seed + place[1], folders[place], error=outcome.message)
+        if outcome.error is not None:
+            rank_zero_warn(f"{subjects[place[0]].title} failed: {outcome.error}")
+            failures.append(outcome.error)
+        fits[place] = outcome
+        results = _results(run, subjects, plan, fits, settings)
+        rank_zero_only(write_report)(results)
+    rank_zero_only(_finish)(results)
     if failures:
+        failed = sum(record.error is not None for record in results.records)
         raise MeasurementError(
-            f"{len(failures)} of {len(subjects)} data sets failed, the first with {failures[0]}. The results of the "
-            f"others are in {run}, and what went wrong in the folder of each, in error.txt"
+            f"{failed} of {len(subjects)} data sets failed, the first with {failures[0]}. The results of the "
+            f"others are in {run}, and what went wrong in the folder of each, in error.txt. To try the failed ones "
+            f"again, resume the run"
         )
-    return records
+    return results
 
 
-def _in_order(subjects: list[Subject], found: dict[int, Record]) -> list[Record]:
-    """The records so far, each control with the ratio of its data's score to its own."""
+def _fresh(folder: Path, task: Any) -> Fit:
+    """Make a fit, after removing what an interrupted one has left."""
+    rank_zero_only(shutil.rmtree)(folder, ignore_errors=True)
+    fit: Fit = task()
+    return fit
+
+
+def _results(
+    run: Path, subjects: list[Subject], plan: Plan, fits: dict[tuple[int, int], Fit], settings: dict[str, Any]
+) -> Results:
+    """The records of the subjects all of whose fits are done, each control with its ratio."""
+    done = [number for number in range(len(subjects)) if all((number, seed) in fits for seed in range(plan.seeds))]
     records = []
-    for number in sorted(found):
+    for number in done:
         subject = subjects[number]
-        record: Record = {"data": subject.label}
-        if subject.place is not None:
-            record |= {"model": subject.place.model, "layer": subject.place.layer}
-        if subject.control_of is None:
-            record |= found[number]
-        else:
-            record |= {"control_of": subjects[subject.control_of].label, **found[number]}
-            source = found.get(subject.control_of, {})
-            for name in ("S1", "heldout_S1", "exact_S1", "heldout_exact_S1"):
-                if name in record and name in source:
-                    record[f"{name}_ratio"] = source[name] / record[name]
-        records.append(record)
-    return records
+        model, layer = (subject.place.model, subject.place.layer) if subject.place is not None else (None, None)
+        source = None if subject.control_of is None else subjects[subject.control_of].label
+        each = tuple(fits[number, seed] for seed in range(plan.seeds))
+        records.append(Record(subject.label, each, model, layer, source))
+    control_of = [subjects[number].control_of for number in done]
+    places = [done.index(number) if number in done else None for number in control_of]
+    return Results(run, in_order(records, places), settings, complete=len(done) == len(subjects))
+
+
+def _finish(results: Results) -> None:
+    """Complete the cards, and show the table."""
+    _write_cards(results.records)
+    show_in_tensorboard(results.folder)
+    print_table(results.records)
+    rank_zero_info(f"Results: {results.folder}\nCurves:  tensorboard --logdir {results.folder}")
+
+
+def _write_cards(records: Sequence[Record]) -> None:
+    """Put the scores of its controls onto the card of each dictionary that was measured beside some."""
+    for record, controls in _with_controls(records):
+        for fit in record.fits:
+            if controls and fit.error is None and fit.folder is not None:
+                dictionary = fit.dictionary
+                dictionary.card = replace(dictionary.card, controls={one.data: one.scores for one in controls})
+                dictionary.save_pretrained(fit.folder / DICTIONARY)
+
+
+def _with_controls(records: Sequence[Record]) -> Iterator[tuple[Record, list[Record]]]:
+    """Each measured record with its controls, which follow it."""
+    for number, record in enumerate(records):
+        if record.control_of is None:
+            controls = []
+            for follower in records[number + 1 :]:
+                if follower.control_of is None:
+                    break
+                if follower.error is None:
+                    controls.append(follower)
+            yield record, controls
 
 
 def _write_trace(folder: Path, failure: Failure) -> None:
@@ -156,21 +200,71 @@ def _write_trace(folder: Path, failure: Failure) -> None:
     (folder / "error.txt").write_text(failure.trace)
 
 
-def _show_in_tensorboard(run: Path) -> None:
-    """Put the picture among the curves."""
-    picture = run / "sparsity.png"
-    if picture.is_file():
-        with SummaryWriter(str(run)) as writer, Image.open(picture) as image:
-            writer.add_image("sparsity", np.asarray(image.convert("RGB")), dataformats="HWC")
+# --- run folders -----------------------------------------------------------------------------------------------------
 
 
-def _run_folder(folder: Path) -> Path:
+def _identity(subject: Subject) -> dict[str, Any]:
+    """What tells a subject from others when a run is resumed."""
+    identity: dict[str, Any] = {"title": subject.title}
+    if subject.control_of is None:
+        data = subject.data
+        norm = f"{data.statistics.mean_norm:.5g}"
+        identity |= {"rows": len(data.rows), "d_model": data.d_model, "mean_norm": norm}
+    return identity
+
+
+def _folders(run: Path, subjects: list[Subject], seeds: int) -> dict[tuple[int, int], Path]:
+    """The folder of each fit, by number of the subject and of the initial dictionary."""
+    digits = len(str(len(subjects) - 1))
+    folders = {}
+    for number, subject in enumerate(subjects):
+        folder = run / f"{number:0{digits}}-{_slug(subject.title)}"
+        for seed in range(seeds):
+            folders[number, seed] = folder if seeds == 1 else folder / f"seed_{seed}"
+    return folders
+
+
+def _new_run(folder: Path) -> Path:
     """The next free numbered folder."""
     check_writable(folder)
     taken = [int(path.name[8:]) for path in folder.glob("version_*") if path.name[8:].isdigit()]
-    run = folder / f"version_{max(taken, default=-1) + 1}"
+    run = (folder / f"version_{max(taken, default=-1) + 1}").resolve()  # other processes may have started elsewhere
     rank_zero_only(run.mkdir)()
     return run
+
+
+def _old_run(run: Path, settings: dict[str, Any]) -> Path:
+    """The folder of a run that was made with these settings.
+
+    Raises:
+        FileNotFoundError: it is no run's.
+        ValueError: it was made with other settings.
+    """
+    if not (run / RESULTS).is_file():
+        raise FileNotFoundError(
+            f"resume is '{run}', which holds no {RESULTS}: give the folder of a run, such as "
+            "lightning_logs/measure/version_0"
+        )
+    stored = load_results(run)
+    for name, old, new in _differences(stored.settings, settings):
+        raise ValueError(
+            f"{name} is {new!r}, but the run in {run} was made with {old!r}: give the same, or start a run of its own "
+            "by leaving resume out"
+        )
+    check_writable(run)
+    return stored.folder
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Names of the settings that differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(one, other, f"{name}[{number}]")
+    elif old != new:
+        yield name, old, new
 
 
 def check_writable(folder: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 #: Ending of a file that is being written.
@@ -26,15 +27,30 @@ def publish(path: Path) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file, or replace it, atomically and durably."""
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them are safe on the disk before the first takes its name.
+
+    A process that dies between two of the renames leaves the others whole under `partial_path`.
+    """
     try:
-        with partial_path(path).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(path)
+        for path, content in contents.items():
+            _write_partial(path, content)
     except OSError:
-        partial_path(path).unlink(missing_ok=True)
+        for path in contents:
+            partial_path(path).unlink(missing_ok=True)
         raise
+    for path in contents:
+        publish(path)
+
+
+def _write_partial(path: Path, content: bytes) -> None:
+    with partial_path(path).open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def checksum(path: Path) -> str:

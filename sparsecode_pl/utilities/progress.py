@@ -1,64 +1,125 @@
-"""A bar for long work outside of Lightning's trainer."""
+"""Progress of long work on the terminal: one display, whose lines are the pieces of work under way."""
 
+from contextvars import ContextVar
 from typing import Self
 
-from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import (
-    BarColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
+from lightning_utilities.core.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Display
 from rich.text import Text
+
+# The display of the outermost work under way, to which work within it adds lines.
+_display: ContextVar[Display | None] = ContextVar("display", default=None)
 
 
 class Progress:
-    """A progress bar with the rate and the time left, on the first process alone; a context manager.
+    """A line that tells how much of some work is done and what time is left; a context manager.
+
+    Work within other work adds its line below that of the other, and takes it away when it is done, so that nothing
+    scrolls. Only the first process shows anything.
 
     Args:
         description: what is being done.
         total: how much there is to do, None if unknown.
-        unit: of what, for the rate.
+        unit: of what.
+        done: how much of it was done before, which tells nothing about the speed.
+        rate: whether to show how much is done a second.
     """
 
-    def __init__(self, description: str, total: float | None, unit: str) -> None:
-        columns = (
-            SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            _Amount(unit),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
-        )
-        self._bar = RichProgress(*columns, disable=getattr(rank_zero_only, "rank", 0) != 0)
-        self._task = self._bar.add_task(description, total=total)
+    def __init__(
+        self, description: str, total: float | None, unit: str = "", *, done: float = 0, rate: bool = True
+    ) -> None:
+        self._description, self._total = description, total
+        self._fields = {"unit": unit, "before": done, "rate": rate, "note": ""}
+        self._own: Display | None = None
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        display = _display.get()
+        if display is None:
+            self._own = display = _new_display()
+            self._token = _display.set(display)
+            display.start()
+        self._shown = display
+        before: float = self._fields["before"]  # type: ignore[assignment]
+        self._task = display.add_task(self._description, total=self._total, completed=before, **self._fields)  # type: ignore[arg-type]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._own is None:
+            self._shown.remove_task(self._task)
+        else:
+            self._own.stop()
+            _display.reset(self._token)
+            self._own = None
 
     def advance(self, amount: float) -> None:
         """So much more is done."""
-        self._bar.advance(self._task, amount)
+        self._shown.advance(self._task, amount)
+
+    def begin(self, description: str, total: float | None) -> None:
+        """Start the line anew for the next piece of the work."""
+        self._shown.reset(self._task, description=description, total=total, before=0, note="")
+
+    def set(self, completed: float, note: str = "") -> None:
+        """So much is done in all.
+
+        Args:
+            completed: how much.
+            note: stands at the end of the line.
+        """
+        self._shown.update(self._task, completed=completed, note=note)
+
+
+def shows_progress() -> bool:
+    """Whether there is a terminal on which progress shows."""
+    return Console().is_terminal
+
+
+def _new_display() -> Display:
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        _Amount(),
+        TimeElapsedColumn(),
+        _TimeLeft(),
+        TextColumn("{task.fields[note]}", markup=False, style="dim"),
+    )
+    hidden = getattr(rank_zero_only, "rank", 0) not in (0, None)
+    return Display(*columns, disable=hidden, refresh_per_second=4)
 
 
 class _Amount(ProgressColumn):
     """How much of how much, and how much a second."""
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
     def render(self, task: Task) -> Text:
         amount = f"{task.completed:,.0f}" + ("" if task.total is None else f" of {task.total:,.0f}")
-        speed = task.finished_speed or task.speed
+        speed = (task.finished_speed or task.speed) if task.fields["rate"] else None
         rate = "" if not speed else f", {speed:,.0f}/s" if speed >= 10 else f", {speed:.2g}/s"
-        return Text(f"{amount} {self.unit}{rate}")
+        return Text(f"{amount} {task.fields['unit']}{rate}".rstrip())
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left if what is to be done goes as what has been done."""
+
+    def render(self, task: Task) -> Text:
+        done = task.completed - task.fields["before"]
+        if task.total is None or task.finished or done <= 0 or task.elapsed is None:
+            return Text("")
+        return Text(f"{duration(task.elapsed / done * (task.total - task.completed))} left")
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Example:
+        >>> duration(5), duration(90), duration(4000)
+        ('5 s', '1 min 30 s', '1 h 6 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

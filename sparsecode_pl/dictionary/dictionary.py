@@ -1,0 +1,357 @@
+"""A dictionary: unit-norm atoms, the centre and scale of the activations, and how codes are found."""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
+from sparsecode_pl.coding.checks import check_atoms, check_penalty
+from sparsecode_pl.dictionary.card import Card
+from sparsecode_pl.dictionary.folder import CONFIG, README, WEIGHTS, read_folder, write_folder
+
+
+class Dictionary(nn.Module):
+    """Atoms (the paper's Phi, transposed) that encode activations by themselves.
+
+    It is a `Codec`. `save_pretrained` and `from_pretrained` keep all of it: the centre and scale of the activations,
+    the penalty and the coder that its scores were measured with, and a card that says where it comes from.
+
+    Args:
+        atoms: unit rows, (m, d).
+        centre: mean of the activations, (d,); zero if None.
+        scale: what centred activations are divided by, > 0.
+        lam: penalty to use it at, > 0, in units of the centred and scaled activations; None if there is none yet.
+        coder: how codes are found; the greedy coefficient step if None.
+        card: where the dictionary comes from.
+
+    Attributes:
+        atoms: parameter (m, d); every row has L2 norm 1.
+        centre: buffer (d,).
+        scale: buffer, 0-dim.
+        coder: how codes are found.
+        card: where it comes from.
+
+    Raises:
+        ValueError: atoms that are not unit or not finite, a centre of another width, a scale or a penalty that is not
+            a finite number above 0.
+
+    Example:
+        >>> dictionary = Dictionary(torch.eye(2), centre=torch.tensor([1.0, 1.0]), lam=1.0)
+        >>> codes = dictionary.encode(torch.tensor([[4.0, 2.0]]))
+        >>> codes.to_dense().tolist(), dictionary.decode(codes).tolist()
+        ([[2.5, 0.5]], [[3.5, 1.5]])
+    """
+
+    centre: Tensor
+    scale: Tensor
+    penalty: Tensor
+
+    def __init__(
+        self,
+        atoms: Tensor,
+        centre: Tensor | None = None,
+        scale: float = 1.0,
+        lam: float | None = None,
+        coder: Coder | None = None,
+        card: Card | None = None,
+    ) -> None:
+        super().__init__()
+        check_atoms(atoms)
+        width = atoms.shape[1]
+        centre = torch.zeros(width) if centre is None else centre
+        if centre.shape != (width,):
+            raise ValueError(f"centre has shape {tuple(centre.shape)}, but atoms have width {width}: give ({width},)")
+        if not torch.isfinite(centre).all():
+            raise ValueError("centre has values that are NaN or infinite: give the mean of the activations")
+        if not (math.isfinite(scale) and scale > 0):
+            raise ValueError(f"scale is {scale}: give a finite number above 0")
+        self.atoms = nn.Parameter(atoms.detach().clone())
+        self.register_buffer("centre", centre.detach().clone().to(atoms.dtype))
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=atoms.dtype))
+        self.register_buffer("penalty", torch.tensor(math.nan, dtype=torch.float64))
+        if lam is not None:
+            self.lam = lam
+        self.coder = GreedyCoder() if coder is None else coder
+        self.card = Card() if card is None else card
+
+    @property
+    def lam(self) -> float:
+        """Penalty that codes are found at unless another is given; NaN if there is none yet."""
+        return float(self.penalty)
+
+    @lam.setter
+    def lam(self, value: float) -> None:
+        self.penalty.fill_(check_penalty(value))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of atoms m and width d."""
+        return self.num_atoms, self.d_model
+
+    @property
+    def num_atoms(self) -> int:
+        """Number of atoms m."""
+        return self.atoms.shape[0]
+
+    @property
+    def d_model(self) -> int:
+        """Width d of the activations."""
+        return self.atoms.shape[1]
+
+    # --- codes -----------------------------------------------------------------------------------------------------
+
+    def bind(self, coder: Coder | None = None) -> "BoundDictionary":
+        """The dictionary as it is now, for many calls of `encode`.
+
+        Args:
+            coder: another way to find codes.
+        """
+        return BoundDictionary(self, coder or self.coder)
+
+    def encode(self, x: Tensor, lam: float | None = None, coder: Coder | None = None) -> Tensor:
+        """Codes of activations.
+
+        Args:
+            x: activations as they come, (n, d); converted to the atoms' device and dtype.
+            lam: another penalty than the dictionary's, > 0, in units of the centred and scaled activations.
+            coder: another way to find codes.
+
+        Returns:
+            Sparse CSR, (n, m), on the device of the atoms.
+
+        Raises:
+            ValueError: there is no penalty, or x has another width.
+        """
+        return (coder or self.coder).bind(self.atoms, reuse=False)(self.standardise(x), self.penalty_of(lam))
+
+    def penalty_of(self, lam: float | None) -> float:
+        """The penalty given, or else the dictionary's.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        if lam is not None:
+            return lam
+        if self.penalty.isnan():
+            raise ValueError("lam is missing, and the dictionary has no penalty of its own: give lam, or set it")
+        return self.lam
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Activations, (n, d), that codes (n, m) stand for, centre and scale put back."""
+        return reconstruct(codes, self.atoms) * self.scale + self.centre
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Centre and scale activations, (n, d): what codes and penalty refer to.
+
+        Raises:
+            ValueError: they have another width.
+        """
+        if x.ndim != 2 or x.shape[1] != self.d_model:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but atoms have width {self.d_model}: give (n, {self.d_model})"
+            )
+        return (x.to(self.centre) - self.centre) / self.scale
+
+    # --- learning --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def random(cls, num_atoms: int, d_model: int, generator: torch.Generator | None = None, **kwargs: Any) -> Self:
+        """Atoms uniform on the sphere, (num_atoms, d_model).
+
+        Args:
+            num_atoms: m.
+            d_model: d.
+            generator: what they are drawn with.
+            kwargs: the other arguments of the constructor.
+        """
+        return cls(_directions(torch.randn(num_atoms, d_model, generator=generator), generator), **kwargs)
+
+    @torch.no_grad()
+    def start_from(self, x: Tensor, generator: torch.Generator | None = None) -> None:
+        """Make the atoms the directions of samples, in place; one that equals the centre gives a random direction.
+
+        Args:
+            x: a sample for each atom, (m, d), not yet centred.
+            generator: of the random directions.
+
+        Raises:
+            ValueError: there is not one sample for each atom.
+        """
+        if x.shape != self.atoms.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, but the atoms {self.shape}: give a sample for each atom")
+        self.atoms.copy_(_directions(self.standardise(x.to(self.atoms)), generator))
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        """Give every atom L2 norm 1 again, in place."""
+        self.atoms.copy_(normalize(self.atoms, dim=1))
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path, name: str | None = None) -> None:
+        """Write the dictionary to a folder: safetensors, JSON, and a README.md with its scores.
+
+        Args:
+            folder: made if need be. A dictionary that is there is replaced, atomically.
+            name: what the README.md says that `from_pretrained` is to be given; the folder if None.
+
+        Raises:
+            FileExistsError: the folder has a README.md, and no dictionary that it could belong to.
+            OSError: it cannot be written.
+        """
+        tensors = {entry: self.state_dict()[entry] for entry in ("atoms", "centre", "scale")}
+        facts = {
+            "num_atoms": self.num_atoms,
+            "d_model": self.d_model,
+            "lam": None if self.penalty.isnan() else self.lam,
+            "coder": self.coder.settings(),
+            "card": self.card.plain(),
+        }
+        readme = self.card.text(self.num_atoms, self.d_model, self.lam, str(folder) if name is None else name)
+        write_folder(Path(folder), tensors, facts, readme)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        coder: Coder | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Read a dictionary that `save_pretrained` wrote. No code is run that the files name or hold.
+
+        Args:
+            name: a folder, or a name on the Hugging Face hub.
+            revision: branch, tag or commit on the hub.
+            coder: used instead of the one that the files name.
+            token: for private dictionaries on the hub.
+
+        Raises:
+            FileNotFoundError: the folder holds no dictionary.
+            ValueError: the files are damaged or of a newer format, or name a coder that is not known.
+            OSError: the hub cannot be reached, or has no such dictionary.
+        """
+        folder = _folder(name, revision, token)
+        tensors, facts = read_folder(folder)
+        try:
+            shape = facts["num_atoms"], facts["d_model"]
+            if tuple(tensors["atoms"].shape) != shape:
+                raise ValueError(f"atoms {tuple(tensors['atoms'].shape)} do not fit {CONFIG}, which says {shape}")
+            if coder is None and "coder" in facts:
+                coder = Coder.from_settings(facts["coder"])
+            card = Card.from_plain(facts.get("card", {}))
+            return cls(tensors["atoms"], tensors["centre"], float(tensors["scale"]), facts.get("lam"), coder, card)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"the dictionary in {folder} cannot be used: {reason}") from error
+
+    def push_to_hub(
+        self, name: str, *, private: bool | None = None, token: str | bool | None = None, revision: str | None = None
+    ) -> str:
+        """Upload the dictionary to the Hugging Face hub.
+
+        Args:
+            name: of the repository, such as "me/my-dictionary"; made if need be.
+            private: whether a new repository is private; the account's default if None.
+            token: of the account; the one that `hf auth login` keeps if None.
+            revision: branch to upload to.
+
+        Returns:
+            Address of the upload.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(name, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, name)
+            upload = api.upload_folder(
+                repo_id=name, folder_path=folder, commit_message="Upload dictionary", revision=revision
+            )
+        return str(upload)
+
+
+class BoundDictionary:
+    """A dictionary whose atoms stay as they are, and what its coder keeps for them; see `Dictionary.bind`.
+
+    It is a `Codec`.
+
+    Args:
+        dictionary: what it was made from.
+        coder: how codes are found.
+
+    Attributes:
+        dictionary: what it was made from.
+        coder: the coder, bound to the atoms.
+    """
+
+    def __init__(self, dictionary: Dictionary, coder: Coder) -> None:
+        self.dictionary = dictionary
+        self.coder = coder.bind(dictionary.atoms)
+
+    @property
+    def atoms(self) -> Tensor:
+        """Unit rows, (m, d), detached."""
+        return self.coder.atoms
+
+    @property
+    def num_atoms(self) -> int:
+        """Number of atoms m."""
+        return self.dictionary.num_atoms
+
+    @property
+    def d_model(self) -> int:
+        """Width d of the activations."""
+        return self.dictionary.d_model
+
+    @property
+    def lam(self) -> float:
+        """The dictionary's penalty."""
+        return self.dictionary.penalty_of(None)
+
+    def bind(self) -> Self:
+        """Itself."""
+        return self
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Centre and scale activations, (n, d); see `Dictionary.standardise`."""
+        return self.dictionary.standardise(x)
+
+    def encode(self, x: Tensor, lam: float | None = None) -> Tensor:
+        """Codes of activations, sparse CSR (n, m); see `Dictionary.encode`."""
+        return self.coder(self.standardise(x), self.dictionary.penalty_of(lam))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Activations, (n, d), that codes (n, m) stand for; see `Dictionary.decode`."""
+        return self.dictionary.decode(codes)
+
+
+def _folder(name: str | Path, revision: str | None, token: str | bool | None) -> Path:
+    """A local folder with the files of a dictionary, downloaded if need be."""
+    path = Path(name).expanduser()
+    local = isinstance(name, Path) or path.exists() or name.count("/") > 1 or name.startswith((".", "/", "~"))
+    if local:
+        return path
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=[WEIGHTS, CONFIG, README]))
+    except Exception as error:  # the hub's own errors are of many kinds, none of which names the cure
+        reason = str(error).strip().partition("\n")[0]
+        raise OSError(
+            f"name is {str(name)!r}, and there is neither such a folder nor a dictionary of that name to be had from "
+            f"the hub ({type(error).__name__}: {reason}): give a folder, or a name like 'user/dictionary'"
+        ) from error
+
+
+def _directions(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Unit rows; a zero row becomes a random one."""
+    zero = torch.linalg.vector_norm(x, dim=1) == 0
+    x[zero] = torch.randn(int(zero.sum()), x.shape[1], generator=generator).to(x)
+    return normalize(x, dim=1)

@@ -1,0 +1,102 @@
+"""A dictionary on disk: `dictionary.safetensors`, `dictionary.json` and a README.md.
+
+The JSON file holds a format number and the checksum of the weights, so that files which do not belong together are
+never read as one dictionary.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from sparsecode_pl.utilities.files import partial_path, write_files
+
+WEIGHTS, CONFIG, README = "dictionary.safetensors", "dictionary.json", "README.md"
+FORMAT = 2
+_CURE = "save the dictionary again, or download it again"
+
+
+def write_folder(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], readme: str) -> None:
+    """Write a dictionary, or replace the one that is there, so that a reader meets the old one or the new one.
+
+    Args:
+        folder: made if need be.
+        tensors: by name.
+        facts: go into the JSON file, of plain types.
+        readme: text of the README.md.
+
+    Raises:
+        FileExistsError: the folder has a README.md, and no dictionary that it could belong to.
+        OSError: it cannot be written.
+    """
+    if (folder / README).exists() and not (folder / CONFIG).exists():
+        raise FileExistsError(f"folder {folder} has a README.md that is not a dictionary's: give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    content = {"format": FORMAT, **facts, "weights": {"file": WEIGHTS, "checksum": _checksum(weights)}}
+    config = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_files({folder / WEIGHTS: weights, folder / CONFIG: config.encode(), folder / README: readme.encode()})
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the facts of a dictionary.
+
+    Raises:
+        FileNotFoundError: the folder holds no dictionary.
+        ValueError: it is damaged, or of a format that is not known here.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: give a folder that Dictionary.save_pretrained wrote")
+    if not ((folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()):
+        there = sorted(path.name for path in folder.iterdir())[:6]
+        raise FileNotFoundError(
+            f"folder {folder} holds no dictionary ({WEIGHTS} and {CONFIG}), only {', '.join(there) or 'nothing'}: give "
+            "a folder that Dictionary.save_pretrained wrote"
+        )
+    weights = (folder / WEIGHTS).read_bytes()
+    facts = _facts(folder, weights)
+    try:
+        return load(weights), facts
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged ({error}): {_CURE}") from error
+
+
+def _facts(folder: Path, weights: bytes) -> dict[str, Any]:
+    path = folder / CONFIG
+    content = _parse(path)
+    if content["format"] == 1:
+        return content
+    checksum = _checksum(weights)
+    if content["weights"]["checksum"] != checksum:
+        # A process that died between the two renames of a save has left the JSON file that belongs to these weights.
+        later = partial_path(path)
+        if later.is_file():
+            content = _parse(later)
+        if content["weights"]["checksum"] != checksum:
+            raise ValueError(
+                f"{folder / WEIGHTS} is not the file that {CONFIG} describes (their checksums differ): {_CURE}"
+            )
+    return content
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        number = content["format"]
+        known = isinstance(number, int) and (number == 1 or isinstance(content["weights"]["checksum"], str))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a dictionary's or is damaged ({error!r}): {_CURE}") from error
+    if not known or number < 1:
+        raise ValueError(f"{path} is not a dictionary's: its format is {number!r}; {_CURE}")
+    if number > FORMAT:
+        raise ValueError(f"{path} is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
+    result: dict[str, Any] = content
+    return result
+
+
+def _checksum(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()

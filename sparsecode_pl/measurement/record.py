@@ -1,0 +1,301 @@
+"""What a measurement gives: records of scores, read from and written to a run folder."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.utilities.files import write_file, write_files
+from sparsecode_pl.utilities.plain import to_json
+from sparsecode_pl.utilities.versions import versions
+
+#: Number of the format of `results.json` and `fit.json`. Files without one are of format 1.
+FORMAT = 2
+
+RESULTS, TABLE, FIT, DICTIONARY = "results.json", "results.csv", "fit.json", "dictionary"
+
+# Scores that a control is compared by.
+_COMPARED = ("S1", "heldout_S1", "exact_S1", "heldout_exact_S1")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One dictionary, learnt from one initial dictionary, and its scores.
+
+    Attributes:
+        seed: of the initial dictionary.
+        folder: where its dictionary, checkpoints and curves are.
+        scores: by name; see `measure`.
+        training_penalty_scores: those at the penalty of training, where `scores` are at another one.
+        error: what went wrong, if anything did.
+    """
+
+    seed: int
+    folder: Path | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    training_penalty_scores: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """The dictionary, read from the folder.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        if self.folder is None:
+            raise FileNotFoundError("this fit has no folder, and so no dictionary: its results are of an older format")
+        return Dictionary.from_pretrained(self.folder / DICTIONARY)
+
+    def write(self) -> None:
+        """Write `fit.json`, which says that the fit is done."""
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            content = {"format": FORMAT, **self.plain()}
+            write_file(self.folder / FIT, json.dumps(content, indent=2, allow_nan=False).encode())
+
+    def plain(self) -> dict[str, Any]:
+        """The fit without its folder, as JSON can hold it."""
+        content: dict[str, Any] = {"seed": self.seed, "scores": to_json(self.scores)}
+        if self.training_penalty_scores:
+            content["training_penalty_scores"] = to_json(self.training_penalty_scores)
+        if self.error is not None:
+            content["error"] = self.error
+        return content
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any], folder: Path | None) -> "Fit":
+        """A fit from what `plain` gave."""
+        numbers = [_numbers(content.get(name, {})) for name in ("scores", "training_penalty_scores")]
+        return cls(content["seed"], folder, *numbers, content.get("error"))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Fit | None":
+        """The finished fit of a folder; None if it is not finished or cannot be read."""
+        try:
+            content = json.loads((folder / FIT).read_bytes())
+            return cls.from_plain(content, folder) if content["format"] == FORMAT else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True)
+class Record(Mapping[str, Any]):
+    """The scores of one data set: a mapping from their names, see `measure`, to numbers.
+
+    With several fits the numbers are means over them, and `record["spread"]` holds their standard deviations.
+
+    Attributes:
+        data: the data set's name.
+        fits: one for each initial dictionary.
+        model: the model that the activations are from, if any.
+        layer: its layer, if any.
+        control_of: name of the data that this is a control of, if it is one.
+        ratios: of a control, the data's score over its own, by names such as "S1_ratio".
+    """
+
+    data: str
+    fits: tuple[Fit, ...]
+    model: str | None = None
+    layer: str | None = None
+    control_of: str | None = None
+    ratios: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its first fit."""
+        if self.fits[0].folder is None:
+            raise FileNotFoundError(f"the record of {self.data} has no folder: it was read from an older format")
+        return self.fits[0].folder
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """The dictionary of its first fit."""
+        return self.fits[0].dictionary
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong with one of its fits, if anything did."""
+        return next((fit.error for fit in self.fits if fit.error is not None), None)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Scores by name, means where there are several fits; none if a fit failed."""
+        if self.error is not None:
+            return {}
+        first, *others = (fit.scores for fit in self.fits)
+        return {
+            name: float(np.mean([value, *(other[name] for other in others)])) if name in self.spread else value
+            for name, value in first.items()
+        }
+
+    @cached_property
+    def spread(self) -> dict[str, float]:
+        """Standard deviations of the scores that differ between fits."""
+        if len(self.fits) == 1 or self.error is not None:
+            return {}
+        values = {name: [fit.scores[name] for fit in self.fits] for name in self.fits[0].scores}
+        return {
+            name: float(np.std(each, ddof=1)) for name, each in values.items() if any(each[0] != one for one in each)
+        }
+
+    @cached_property
+    def _entries(self) -> dict[str, Any]:
+        names = {"data": self.data, "model": self.model, "layer": self.layer, "control_of": self.control_of}
+        entries: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
+        entries |= self.scores | self.ratios
+        if len(self.fits) > 1 and self.error is None:
+            entries["spread"] = self.spread
+        if self.error is not None:
+            entries["error"] = self.error
+        return entries
+
+    def __getitem__(self, name: str) -> Any:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def plain(self, run: Path) -> dict[str, Any]:
+        """The record as JSON can hold it, with the folders of its fits relative to that of the run."""
+        fits = [
+            ({} if fit.folder is None else {"folder": fit.folder.relative_to(run).as_posix()}) | fit.plain()
+            for fit in self.fits
+        ]
+        return {**to_json(self._entries), "fits": fits}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any], run: Path) -> "Record":
+        """A record from what `plain` gave."""
+        fits = []
+        for fit in content["fits"]:
+            folder = (run / fit["folder"]).resolve() if "folder" in fit else None
+            if folder is not None and not folder.is_relative_to(run):
+                raise ValueError(f"a fit's folder is {fit['folder']!r}, outside of the run")
+            fits.append(Fit.from_plain(fit, folder))
+        names = {name: content.get(name) for name in ("model", "layer", "control_of")}
+        return cls(content["data"], tuple(fits), **names, ratios=_ratios(content))
+
+    @classmethod
+    def from_format_1(cls, content: Mapping[str, Any]) -> "Record":
+        """A record from an entry of a `results.json` without a format number: scores alone, without dictionaries."""
+        names = {name: content.get(name) for name in ("model", "layer", "control_of")}
+        ratios = _ratios(content)
+        left = {"data", "spread", "error", *names, *ratios}
+        scores = _numbers({name: value for name, value in content.items() if name not in left})
+        return cls(content["data"], (Fit(0, None, scores, error=content.get("error")),), **names, ratios=ratios)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run: its records and what it was made with.
+
+    Attributes:
+        folder: the run folder.
+        records: one for each data set, each measured one before its controls.
+        settings: the run's configuration, of plain types.
+        versions: of the packages that made it.
+        complete: whether all fits are done.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=versions)
+    complete: bool = True
+
+    def write(self) -> None:
+        """Write `results.json` and `results.csv`; NaN becomes null, or an empty cell."""
+        content = {
+            "format": FORMAT,
+            "complete": self.complete,
+            "versions": self.versions,
+            "settings": to_json(self.settings),
+            "results": [record.plain(self.folder) for record in self.records],
+        }
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        write_files({self.folder / RESULTS: text.encode(), self.folder / TABLE: self._table().encode()})
+
+    def _table(self) -> str:
+        rows = []
+        for record in self.records:
+            row = {name: value for name, value in record.items() if name != "spread"}
+            rows.append(to_json(row | {f"{name}_spread": value for name, value in record.spread.items()}))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def load_results(path: str | Path) -> Results:
+    """Read a run folder back: its records, with their dictionaries, and its settings.
+
+    Args:
+        path: the run folder, or its `results.json`.
+
+    Raises:
+        FileNotFoundError: there is no `results.json`.
+        ValueError: it is damaged, or of a newer format.
+    """
+    path = Path(path).expanduser()
+    file = path if path.suffix == ".json" else path / RESULTS
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is not there: give the folder of a run, such as lightning_logs/measure/version_0"
+        )
+    run = file.parent.resolve()
+    try:
+        content = json.loads(file.read_bytes())
+        number = content.get("format", 1)
+        if not isinstance(number, int) or number > FORMAT:
+            raise ValueError(f"it is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
+        read = Record.from_format_1 if number == 1 else lambda entry: Record.from_plain(entry, run)
+        records = tuple(read(entry) for entry in content["results"])
+        return Results(run, records, content["settings"], content["versions"], content.get("complete", True))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{file} cannot be read as the results of a run: {reason}") from error
+
+
+def ratios_to(source: Record, control: Mapping[str, float]) -> dict[str, float]:
+    """The data's scores over those of a control, by names such as "S1_ratio"."""
+    return {
+        f"{name}_ratio": source[name] / control[name] if control[name] else math.nan
+        for name in _COMPARED
+        if name in control and name in source
+    }
+
+
+def in_order(records: Sequence[Record], control_of: Sequence[int | None]) -> tuple[Record, ...]:
+    """Records with the ratios of controls to what they are controls of.
+
+    Args:
+        records: one for each data set.
+        control_of: for each the number of the record that it is a control of, or None.
+    """
+    finished = []
+    for record, number in zip(records, control_of, strict=True):
+        ratios = {} if number is None else ratios_to(records[number], record.scores)
+        names = (record.data, record.fits, record.model, record.layer, record.control_of)
+        finished.append(Record(*names, ratios=ratios))
+    return tuple(finished)
+
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _ratios(content: Mapping[str, Any]) -> dict[str, float]:
+    return _numbers({name: value for name, value in content.items() if name.endswith("_ratio")})

@@ -1,0 +1,265 @@
+"""One pass over rows that fills any metrics, at any penalties, for any coders.
+
+An `Evaluation` says which metrics there are and what of a batch they are told. `score` passes over rows for any number
+of evaluations at once; a `Scorer` is the same pass, batch by batch, for loops that belong to somebody else, such as
+Lightning's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from sparsecode_pl.codec import Codec
+from sparsecode_pl.coding import reconstruct
+from sparsecode_pl.metrics import (
+    AtomActivity,
+    AverageCoefficientNorm,
+    ExplainedVariance,
+    MeanMaxCoefficient,
+    NonZeroEntries,
+    NormalizedLoss,
+    SparseCodingLoss,
+)
+
+#: The scores of a decomposition (paper, section 3), by the names used in logs and results.
+SCORES: dict[str, type[Metric]] = {
+    "S1": AverageCoefficientNorm,
+    "L_norm": NormalizedLoss,
+    "N0": NonZeroEntries,
+    "L": SparseCodingLoss,
+    "explained_variance": ExplainedVariance,
+}
+
+# Rows that are coded at a time where they come as one tensor.
+_BLOCK = 4096
+
+
+class Coded(NamedTuple):
+    """A batch of rows and its codes at one penalty, in the units of the codes.
+
+    Attributes:
+        x: activations, centred and scaled, (n, d).
+        codes: sparse CSR, (n, m).
+        residual: x minus its reconstruction, (n, d).
+        lam: the penalty.
+    """
+
+    x: Tensor
+    codes: Tensor
+    residual: Tensor
+    lam: float
+
+
+class CodedBatch:
+    """A batch of rows, coded when an evaluation first asks for it, once for each penalty.
+
+    Args:
+        codec: what codes the rows.
+        rows: activations as they come, (n, d).
+
+    Attributes:
+        codec: what codes the rows.
+        rows: activations as they come, (n, d).
+    """
+
+    def __init__(self, codec: Codec, rows: Tensor) -> None:
+        self.codec = codec
+        self.rows = rows
+        self._found: dict[float, Coded] = {}
+
+    def at(self, lam: float | None = None) -> Coded:
+        """The batch coded at a penalty; at that of the codec if None."""
+        lam = self.codec.lam if lam is None else lam
+        if lam not in self._found:
+            x, codes = self.codec.standardise(self.rows), self.codec.encode(self.rows, lam)
+            self._found[lam] = Coded(x, codes, x - reconstruct(codes, self.codec.atoms), lam)
+        return self._found[lam]
+
+
+class Evaluation(ABC):
+    """Something to be known of how a codec codes rows. A plugin can bring its own.
+
+    Attributes:
+        name: what the command line and messages call it; the class's name by default.
+
+    Example:
+        >>> from torchmetrics import MeanMetric
+        >>> from sparsecode_pl import Dictionary
+        >>> class LargestShare(Evaluation):
+        ...     def metrics(self, codec):
+        ...         return {"largest_share": MeanMetric()}
+        ...     def update(self, metrics, batch):
+        ...         codes = batch.at().codes.to_dense()
+        ...         metrics["largest_share"].update(codes.amax(1) / codes.sum(1))
+        >>> score(Dictionary(torch.eye(2), lam=1.0), torch.tensor([[3.5, 1.5]]), [LargestShare()])
+        {'largest_share': tensor(0.7500)}
+    """
+
+    @property
+    def name(self) -> str:
+        """What the command line and messages call it."""
+        return type(self).__name__
+
+    @abstractmethod
+    def metrics(self, codec: Codec) -> dict[str, Metric]:
+        """New, empty metrics, by the names that their values get in logs and results.
+
+        Metrics rather than numbers, so that several processes can add up what each has seen. Only values of a single
+        number become part of a record.
+        """
+
+    @abstractmethod
+    def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
+        """Add a batch to the metrics that `metrics` has made."""
+
+    def finish(self, scores: Mapping[str, Tensor]) -> None:  # noqa: B027  # most have nothing to add
+        """Look at the values once all rows are in, for instance to warn."""
+
+
+class Scores(Evaluation):
+    """The scores of the paper's section 3: S1, L_norm, N0, L and explained variance.
+
+    Args:
+        lam: penalty to score at; the codec's if None.
+    """
+
+    def __init__(self, lam: float | None = None) -> None:
+        self.lam = lam
+
+    def metrics(self, codec: Codec) -> dict[str, Metric]:
+        """An empty metric for each of `SCORES`."""
+        return new_scores()
+
+    def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
+        """Add a batch."""
+        update_scores(metrics, batch.at(self.lam))
+
+
+def new_scores(prefix: str = "") -> dict[str, Metric]:
+    """An empty metric for each of `SCORES`, with something put before its name."""
+    return {prefix + name: metric() for name, metric in SCORES.items()}
+
+
+def update_scores(metrics: Mapping[str, Metric], coded: Coded) -> None:
+    """Add a coded batch to each metric, which takes what it needs of x, codes, residual and lam."""
+    MetricCollection(dict(metrics), compute_groups=False).update(**coded._asdict())
+
+
+class AtomUse(Evaluation):
+    """How often each atom is used, as `atom_activity`, (m,): the share of the rows that use it.
+
+    Args:
+        lam: penalty to code at; the codec's if None.
+    """
+
+    def __init__(self, lam: float | None = None) -> None:
+        self.lam = lam
+
+    def metrics(self, codec: Codec) -> dict[str, Metric]:
+        """An empty `AtomActivity`."""
+        return {"atom_activity": AtomActivity(codec.num_atoms)}
+
+    def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
+        """Add a batch."""
+        metrics["atom_activity"].update(codes=batch.at(self.lam).codes)
+
+
+class LargestCoefficient(Evaluation):
+    """The mean over the rows of the largest coefficient, as `mean_max`, which the adaptive penalty follows.
+
+    Args:
+        lam: penalty to code at; the codec's if None.
+    """
+
+    def __init__(self, lam: float | None = None) -> None:
+        self.lam = lam
+
+    def metrics(self, codec: Codec) -> dict[str, Metric]:
+        """An empty `MeanMaxCoefficient`."""
+        return {"mean_max": MeanMaxCoefficient()}
+
+    def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
+        """Add a batch."""
+        metrics["mean_max"].update(codes=batch.at(self.lam).codes)
+
+
+class Scorer:
+    """A pass over rows, one batch at a time.
+
+    Args:
+        codec: what codes the rows.
+        evaluations: what is to be known.
+
+    Attributes:
+        metrics: all metrics by name.
+
+    Raises:
+        ValueError: two evaluations give their values the same name.
+    """
+
+    def __init__(self, codec: Codec, evaluations: Sequence[Evaluation]) -> None:
+        self.codec = codec.bind()
+        self.metrics: dict[str, Metric] = {}
+        self._parts: list[tuple[Evaluation, dict[str, Metric]]] = []
+        for evaluation in evaluations:
+            metrics = {name: metric.to(codec.atoms.device) for name, metric in evaluation.metrics(self.codec).items()}
+            if twice := self.metrics.keys() & metrics.keys():
+                raise ValueError(
+                    f"evaluation {evaluation.name} gives {', '.join(sorted(twice))}, as another one does: leave "
+                    "one of them out"
+                )
+            self.metrics |= metrics
+            self._parts.append((evaluation, metrics))
+
+    @torch.no_grad()
+    def update(self, rows: Tensor) -> CodedBatch:
+        """Add a batch of activations as they come, (n, d)."""
+        batch = CodedBatch(self.codec, rows)
+        for evaluation, metrics in self._parts:
+            evaluation.update(metrics, batch)
+        return batch
+
+    def compute(self) -> dict[str, Tensor]:
+        """The values over all rows so far, those of all processes, by name. Every process must call it."""
+        values = {name: metric.compute() for name, metric in self.metrics.items()}
+        for evaluation, metrics in self._parts:
+            evaluation.finish({name: values[name] for name in metrics})
+        return values
+
+
+def score(
+    codec: Codec, rows: Tensor | Iterable[Tensor], evaluations: Sequence[Evaluation] | None = None
+) -> dict[str, Tensor]:
+    """Score how a codec codes rows, in one pass over them.
+
+    Where `torch.distributed` runs, the values are those of the rows of all processes, each of which must call this with
+    its own rows.
+
+    Args:
+        codec: a dictionary, or anything else that encodes.
+        rows: activations as they come, (n, d), or batches of them, which are moved to the device of the atoms.
+        evaluations: what is to be known; the scores of the paper if None.
+
+    Returns:
+        Values by name, such as "S1".
+
+    Raises:
+        ValueError: two evaluations give their values the same name.
+
+    Example:
+        >>> from sparsecode_pl import Dictionary
+        >>> dictionary, x = Dictionary(torch.eye(2), lam=1.0), torch.tensor([[3.5, 1.5]])
+        >>> {name: round(float(value), 3) for name, value in score(dictionary, x).items()}["S1"]  # codes 3 and 1
+        1.333
+        >>> values = score(dictionary, x, [Scores(lam=0.5), AtomUse()])
+        >>> round(float(values["S1"]), 3), values["atom_activity"].tolist()  # codes 3.25 and 1.25
+        (1.385, [1.0, 1.0])
+    """
+    scorer = Scorer(codec, [Scores()] if evaluations is None else evaluations)
+    for batch in rows.split(_BLOCK) if isinstance(rows, Tensor) else rows:
+        scorer.update(batch.to(codec.atoms.device))
+    return scorer.compute()

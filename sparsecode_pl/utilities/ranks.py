@@ -1,0 +1,29 @@
+"""Work that one of several processes does for all."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed
+
+T = TypeVar("T")
+
+
+def from_rank_zero(compute: Callable[[], T]) -> T:
+    """What `compute` gives on the first process, on every process; the others wait for it.
+
+    Numbers that decide what happens next must not differ in the last digit from one process to another. An exception
+    is raised on every process.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return compute()
+    outcome: list[Any] = [None, None]
+    if torch.distributed.get_rank() == 0:
+        try:
+            outcome[0] = compute()
+        except Exception as error:  # the others would wait for ever
+            outcome[1] = error
+    torch.distributed.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: T = outcome[0]
+    return result
