@@ -331,7 +331,7 @@ class SparseCodingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Refuse to score a dictionary that nobody has learnt, and begin to score."""
         if self.lam.isnan():
-            raise RuntimeError("there is no learnt dictionary to score: give ckpt_path, or fit first")
+            raise RuntimeError("there is no learnt dictionary: give ckpt_path, or fit first")
         codec = self.dictionary.bind()
         self._scorers = {rows: Scorer(codec, self._evaluations(rows)) for rows in ROWS}
 
@@ -362,7 +362,8 @@ class SparseCodingModule(LightningModule):
                 values["dead_atoms"] = (values.pop("atom_activity") == 0).double().mean()
             self.scores |= {f"{rows}/{name}": float(value) for name, value in values.items()}
         self._scorers = {}
-        self.log_dict(self.scores)
+        # Of 64 bits, for Lightning makes numbers of 32 of those that are no tensors.
+        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in self.scores.items()})
         self.dictionary.card = replace(self.dictionary.card, scores=record_names(self.scores))
 
     on_test_epoch_start = on_validation_epoch_start
@@ -372,7 +373,7 @@ class SparseCodingModule(LightningModule):
     def on_predict_epoch_start(self) -> None:
         """Refuse to use a dictionary that nobody has learnt, and prepare what all batches share."""
         if self.lam.isnan():
-            raise RuntimeError("there is no learnt dictionary to predict with: give ckpt_path, or fit first")
+            raise RuntimeError("there is no learnt dictionary: give ckpt_path, or fit first")
         self._bound = self.dictionary.bind()
 
     def predict_step(

@@ -146,7 +146,7 @@ def new_scores(prefix: str = "") -> dict[str, Metric]:
 
 def update_scores(metrics: Mapping[str, Metric], coded: Coded) -> None:
     """Add a coded batch to each metric, which takes what it needs of x, codes, residual and lam."""
-    MetricCollection(dict(metrics), compute_groups=False).update(**coded._asdict())
+    MetricCollection(list(metrics.values()), compute_groups=False).update(**coded._asdict())
 
 
 class AtomUse(Evaluation):

@@ -9,7 +9,8 @@ import yaml
 from sparsecode_synthetic import SparseLinear
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparsecode_pl.cli import SparseCodingCLI, main
+from sparsecode_pl.cli import main
+from sparsecode_pl.cli.lightning import SparseCodingCLI
 from sparsecode_pl.coding import load_codes
 from sparsecode_pl.data import available_plugins
 from sparsecode_pl.dictionary import Dictionary
@@ -79,7 +80,7 @@ def test_fit_leaves_curves_a_checkpoint_a_dictionary_and_its_configuration(fitte
     assert len([name for name in names if name.startswith("events.out.tfevents")]) == 1
     module = SparseCodingModule.load_from_checkpoint(checkpoint)
     assert module.dictionary.shape == (48, 16)
-    assert torch.equal(Dictionary.load(fitted / "dictionary").atoms, module.dictionary.atoms)
+    assert torch.equal(Dictionary.from_pretrained(fitted / "dictionary").atoms, module.dictionary.atoms)
     scores = final_scores(fitted)
     codes = module(small_data().rows[small_data().train_index]).to_dense()
     assert scores["train/N0"] == pytest.approx(float((codes > 0).sum(1).double().mean()), rel=1e-5)
@@ -88,8 +89,8 @@ def test_fit_leaves_curves_a_checkpoint_a_dictionary_and_its_configuration(fitte
 
 def test_fit_again_from_the_configuration_that_was_saved_gives_the_same_dictionary(fitted, here):
     main(["fit", "--config", str(fitted / "config.yaml")])
-    again = Dictionary.load(here / "lightning_logs" / "version_0" / "dictionary")
-    assert torch.equal(again.atoms, Dictionary.load(fitted / "dictionary").atoms)
+    again = Dictionary.from_pretrained(here / "lightning_logs" / "version_0" / "dictionary")
+    assert torch.equal(again.atoms, Dictionary.from_pretrained(fitted / "dictionary").atoms)
 
 
 def test_fit_goes_on_from_a_checkpoint(checkpoint, here):
@@ -196,7 +197,7 @@ def test_measure_takes_exact_as_a_flag(here, capsys, words, exact):
 
 def test_without_learning_the_atoms_are_the_first_ones(here):
     main([*FIT, "--model.learn=false", "--model.init=random", "--model.seed=3"])
-    saved = Dictionary.load(here / "lightning_logs" / "version_0" / "dictionary")
+    saved = Dictionary.from_pretrained(here / "lightning_logs" / "version_0" / "dictionary")
     assert torch.equal(saved.atoms, SparseCodingModule(16, seed=3).dictionary.atoms)
     (path,) = here.rglob("*.ckpt")
     assert SparseCodingModule.load_from_checkpoint(path).learn is False

@@ -715,7 +715,7 @@ def test_several_steps_with_accumulated_gradients_are_refused(data, monkeypatch)
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
 def test_a_dictionary_that_nobody_has_learnt_is_not_scored(data, stage):
-    with pytest.raises(RuntimeError, match="no learnt dictionary to score: give ckpt_path, or fit first"):
+    with pytest.raises(RuntimeError, match="no learnt dictionary: give ckpt_path, or fit first"):
         getattr(trainer(), stage)(SparseCodingModule(16, lam=LAM), data)
 
 

@@ -251,6 +251,40 @@ class Dictionary(nn.Module):
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"the dictionary in {folder} cannot be used: {reason}") from error
 
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, *, coder: Coder | None = None) -> Self:
+        """The dictionary of a checkpoint that `sparsecode fit` or a trainer wrote. No code is run that it holds.
+
+        Args:
+            path: the checkpoint.
+            coder: used instead of the one that the checkpoint names.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no checkpoint of a `SparseCodingModule`, or one without a learnt dictionary.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f"checkpoint is '{path}', and there is no such file: give lightning_logs/.../*.ckpt"
+            )
+        try:
+            checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+            state, settings = checkpoint["state_dict"], checkpoint["hyper_parameters"]
+            atoms, centre, scale = (state[f"dictionary.{name}"] for name in ("atoms", "centre", "scale"))
+            lam = float(settings.get("eval_lam") or state["lam"])
+            lam = float(state.get("dictionary.penalty", lam))
+            coder = Coder.from_settings(settings["coder"]) if coder is None else coder
+        except ValueError:
+            raise
+        except Exception as error:  # a file of another kind fails in many ways
+            raise ValueError(
+                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule ({type(error).__name__}: "
+                f"{error}): give one that `sparsecode fit` wrote"
+            ) from error
+        if math.isnan(lam):
+            raise ValueError(f"checkpoint is '{path}', and its dictionary was not learnt yet: give a later one")
+        return cls(atoms, centre, float(scale), lam, coder, Card.from_plain(checkpoint.get("card", {})))
+
     def push_to_hub(
         self, name: str, *, private: bool | None = None, token: str | bool | None = None, revision: str | None = None
     ) -> str:
@@ -312,8 +346,8 @@ class BoundDictionary:
 
     @property
     def lam(self) -> float:
-        """The dictionary's penalty."""
-        return self.dictionary.penalty_of(None)
+        """The dictionary's penalty; NaN if it has none."""
+        return self.dictionary.lam
 
     def bind(self) -> Self:
         """Itself."""

@@ -14,7 +14,7 @@ PRECISION = 0.01
 # A step changes the penalty by factors from the first to the second.
 _SHORTEST, _LONGEST = math.log(1.02), math.log(4.0)
 # Whether the share can be reached at all is seen on so many rows, at a penalty so much smaller than the first.
-_FLOOR_ROWS, _FLOOR = 64, 1e-4
+_FLOOR_ROWS, _FLOOR = 256, 1e-4
 
 
 class ShareNotReachedError(ValueError):
@@ -63,7 +63,8 @@ def largest_penalty(
     correction = first / (1 - known) if known is not None and known < 1 else 1.0
     if first > correction * (1 - share):
         few = rows[:: max(1, len(rows) // _FLOOR_ROWS)]
-        if (least := unexplained(_FLOOR * start, few) / correction) > 1 - share:
+        least = unexplained(_FLOOR * start, few) * first / unexplained(start, few) / correction
+        if least > 1 - share:
             raise _not_reached(share, least)
 
     @cache

@@ -179,6 +179,8 @@ class Record(Mapping[str, Any]):
     def from_plain(cls, content: Mapping[str, Any], run: Path) -> "Record":
         """A record from what `plain` gave."""
         fits = []
+        if not content["fits"]:
+            raise ValueError(f"the record of {content['data']} has no fits")
         for fit in content["fits"]:
             folder = (run / fit["folder"]).resolve() if "folder" in fit else None
             if folder is not None and not folder.is_relative_to(run):

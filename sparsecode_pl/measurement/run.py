@@ -85,11 +85,12 @@ def measure(
         MeasurementError: some data sets failed; the run folder holds what the others gave, and what was wrong.
     """
     plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations))
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}: give at least 1")
-    subjects = prepare(module, data, controls)
+    check_jobs(jobs)
     if settings is None:
         settings = {"model": dict(module.hparams), **plan.plain()}
+    if resume is not None:
+        check_resumable(resume, settings)
+    subjects = prepare(module, data, controls)
     return list(measure_subjects(subjects, plan, jobs, Path(folder), resume, trainer, settings).records)
 
 
@@ -104,7 +105,7 @@ def measure_subjects(
 ) -> Results:
     """Fit what `prepare` has listed, and report; see `measure`."""
     settings = to_json({**settings, "subjects": [_identity(subject) for subject in subjects]})
-    run = _new_run(folder) if resume is None else _old_run(Path(resume), settings)
+    run = _new_run(folder) if resume is None else check_resumable(resume, settings)
     folders = _folders(run, subjects, plan.seeds)
     fits: dict[tuple[int, int], Fit] = {
         place: fit for place, path in folders.items() if resume is not None and (fit := Fit.read(path)) is not None
@@ -233,26 +234,40 @@ def _new_run(folder: Path) -> Path:
     return run
 
 
-def _old_run(run: Path, settings: dict[str, Any]) -> Path:
-    """The folder of a run that was made with these settings.
+def check_resumable(run: str | Path, settings: dict[str, Any]) -> Path:
+    """Check that a run was made with these settings, as far as they are given.
+
+    Returns:
+        Its folder.
 
     Raises:
         FileNotFoundError: it is no run's.
         ValueError: it was made with other settings.
+        OSError: it cannot be written.
     """
-    if not (run / RESULTS).is_file():
+    if not (Path(run) / RESULTS).is_file():
         raise FileNotFoundError(
             f"resume is '{run}', which holds no {RESULTS}: give the folder of a run, such as "
             "lightning_logs/measure/version_0"
         )
     stored = load_results(run)
-    for name, old, new in _differences(stored.settings, settings):
+    for name, old, new in _differences({key: stored.settings.get(key) for key in settings}, to_json(settings)):
         raise ValueError(
             f"{name} is {new!r}, but the run in {run} was made with {old!r}: give the same, or start a run of its own "
             "by leaving resume out"
         )
     check_writable(run)
     return stored.folder
+
+
+def check_jobs(jobs: int) -> None:
+    """Check how many fits are to be made at a time.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}: give at least 1")
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -59,7 +59,8 @@ class Progress:
 
     def begin(self, description: str, total: float | None) -> None:
         """Start the line anew for the next piece of the work."""
-        self._shown.reset(self._task, description=description, total=total, before=0, note="")
+        fields = {**self._fields, "before": 0, "note": ""}
+        self._shown.reset(self._task, description=description, total=total, **fields)  # type: ignore[arg-type]
 
     def set(self, completed: float, note: str = "") -> None:
         """So much is done in all.

@@ -17,7 +17,7 @@ def test_the_learnt_dictionary_lies_in_the_folder_of_the_log(data, fit, tmp_path
     module = SparseCodingModule(16, expansion=2, scale=True)
     logger = TensorBoardLogger(tmp_path, name="run", version=0)
     fit(module, data, AdaptivePenalty(), DictionarySaver(), logger=logger)
-    loaded = Dictionary.load(tmp_path / "run" / "version_0" / "dictionary")
+    loaded = Dictionary.from_pretrained(tmp_path / "run" / "version_0" / "dictionary")
     for name, value in module.dictionary.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
     codes = loaded.encode(data.rows, float(module.lam))
@@ -36,7 +36,7 @@ def test_it_is_there_after_every_round(data, fit, tmp_path):
     module = SparseCodingModule(16, expansion=2)
     with pytest.raises(RuntimeError, match="goes down"):
         fit(module, data, AdaptivePenalty(tolerance=1e-9), DictionarySaver(), stumbling, logger=logger)
-    assert torch.equal(Dictionary.load(tmp_path / "dictionary").atoms, stumbling.atoms)
+    assert torch.equal(Dictionary.from_pretrained(tmp_path / "dictionary").atoms, stumbling.atoms)
 
 
 def test_without_a_logger_there_is_no_folder_to_write_to(data, fit, tmp_path):

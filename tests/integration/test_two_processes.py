@@ -47,7 +47,10 @@ def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, port, t
     for tag in ["lam", *(f"{rows}/{score}" for rows in ("train", "heldout") for score in SCORES)]:
         assert len(found[tag]) == len(expected[tag]), tag
         assert found[tag][-1].value == pytest.approx(expected[tag][-1].value, rel=0.01), tag
-    atoms = [Dictionary.load(tmp_path / name / "lightning_logs/version_0/dictionary").atoms for name in ("two", "one")]
+    atoms = [
+        Dictionary.from_pretrained(tmp_path / name / "lightning_logs/version_0/dictionary").atoms
+        for name in ("two", "one")
+    ]
     assert (atoms[0] * atoms[1]).sum(1).mean() > 0.999
 
 

@@ -1,4 +1,3 @@
-import json
 import warnings
 from functools import partial
 from io import StringIO
@@ -11,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sparsecode_pl.coding import LassoCoder, lasso_encode
 from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.measurement import load_results
 from sparsecode_pl.measurement.report import print_table
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.metrics import functional
@@ -27,7 +27,8 @@ TRAINER = partial(
     default_trainer, accelerator="cpu", devices=1, max_epochs=2, enable_progress_bar=False, log_every_n_steps=1
 )
 SCORES = ["S1", "L_norm", "N0", "L", "explained_variance"]
-NEW = {f"{rows}{name}" for rows in ("", "heldout_") for name in [*(f"exact_{s}" for s in SCORES), "coding_gap"]}
+NAMES = [*(f"exact_{score}" for score in SCORES), "coding_gap", "exact_duality_gap"]
+NEW = {f"{rows}{name}" for rows in ("", "heldout_") for name in NAMES}
 
 
 def module(**settings):
@@ -70,7 +71,7 @@ def test_they_are_those_of_the_saved_dictionary_at_the_penalty_for_scoring(measu
     layer = layered((8,)).parts()[0]
     layer.setup("fit")
     for record, name in ((records[0], "0-toy_layer_0"), (records[2], "2-RandomDictionary")):
-        dictionary, lam = Dictionary.load(folder / name / "dictionary").double(), record["lam"]
+        dictionary, lam = Dictionary.from_pretrained(folder / name / "dictionary").double(), record["lam"]
         assert lam != record["train_lam"]
         for rows, index in (("", layer.train_index), ("heldout_", layer.heldout_index)):
             x = dictionary.standardise(layer.rows[index].double())
@@ -98,12 +99,12 @@ def test_the_ratios_of_controls_are_of_the_exact_scores(measured):
 def test_they_are_logged_once_and_leave_the_curves_as_they_are(measured):
     (folder, (record, *_)), (plain, _) = measured
     found, curves = scalars(folder / "0-toy_layer_0"), scalars(plain / "0-toy_layer_0")
-    new = {tag: points for tag, points in found.items() if tag.startswith("exact/")}
+    new = {tag: points for tag, points in found.items() if tag not in curves}
     assert {tag: points for tag, points in found.items() if tag not in new} == curves
     expected = {
-        f"exact/{rows}/{name}": record[key]
+        f"explained_0.9/{rows}/{name}": record[f"{prefix}{name}"]
         for rows, prefix in (("train", ""), ("heldout", "heldout_"))
-        for name, key in [*((s, f"{prefix}exact_{s}") for s in SCORES), ("coding_gap", f"{prefix}coding_gap")]
+        for name in NAMES
     }
     assert {tag: points[0][1] for tag, points in new.items()} == pytest.approx(expected, rel=1e-6)
     assert all(len(points) == 1 for points in new.values())
@@ -141,17 +142,16 @@ def test_seeds_and_jobs_serve_them_too(run, layered, tmp_path):
         assert both[name] == pytest.approx(sum(values) / 2, rel=1e-3)
         assert both["spread"][name] > 0
     assert other.keys() >= NEW
-    written = json.loads((tmp_path / "runs" / "version_2" / "results.json").read_text())["results"]
-    assert written == [both, other]
+    assert load_results(tmp_path / "runs" / "version_2").records == (both, other)
 
 
-def test_codes_that_stop_far_from_the_minimum_are_told_once(run, layered, monkeypatch):
+def test_codes_that_stop_far_from_the_minimum_are_told_once_for_each_kind_of_rows(run, layered, monkeypatch):
     from sparsecode_pl.measurement import exact
 
     monkeypatch.setattr(exact, "lasso_encode", partial(lasso_encode, max_iter=1))
     with pytest.warns(UserWarning, match="the objective of the exact codes may be .* above its minimum") as caught:
         (record,) = run(module(lam=0.02), layered((8,)), exact=True)
-    assert len([w for w in caught if "duality gap" in str(w.message) or "its minimum" in str(w.message)]) == 1
+    assert len([w for w in caught if "duality gap" in str(w.message) or "its minimum" in str(w.message)]) == 2  # rows
     assert record["coding_gap"] > 0
 
 

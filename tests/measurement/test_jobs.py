@@ -15,8 +15,8 @@ from sparsecode_control import MatchedGaussian, RandomDictionary
 from sparsecode_pl.callbacks import AdaptivePenalty, DictionarySaver
 from sparsecode_pl.coding import GreedyCoder
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement import jobs, measure
-from sparsecode_pl.measurement.jobs import default_jobs
+from sparsecode_pl.measurement import Fit, jobs, measure
+from sparsecode_pl.measurement.jobs import Job, default_jobs
 from sparsecode_pl.module import SparseCodingModule
 
 pytestmark = [
@@ -63,7 +63,7 @@ def test_two_processes_find_what_one_does_in_the_same_order(runs):
     assert len(alone) == 6
     for expected, record in zip(alone, together, strict=True):
         assert list(record) == list(expected)
-        for name in record.keys() - {"seconds"}:
+        for name in record.keys() - {"seconds", "fits"}:
             number = isinstance(record[name], float)  # sums of other threads round otherwise
             assert record[name] == (pytest.approx(expected[name], rel=1e-4) if number else expected[name]), name
 
@@ -87,8 +87,8 @@ def test_each_fit_has_its_folder(runs):
     saved = sorted(path.relative_to(alone) for path in alone.glob("*/dictionary"))
     assert len(saved) == 4
     for path in saved:
-        atoms = Dictionary.load(together / path).atoms
-        torch.testing.assert_close(atoms, Dictionary.load(alone / path).atoms, rtol=1e-4, atol=1e-4)
+        atoms = Dictionary.from_pretrained(together / path).atoms
+        torch.testing.assert_close(atoms, Dictionary.from_pretrained(alone / path).atoms, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("number", [0, -1])
@@ -116,9 +116,8 @@ def test_what_went_wrong_in_a_process_comes_back_whatever_it_was(monkeypatch):
         raise Stubborn("a hole", "the disk")
 
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    monkeypatch.setattr(jobs, "quiet_lightning", lambda: None)
     monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "setLevel", lambda _: None)
-    number, outcome = pickle.loads(pickle.dumps(jobs._in_worker(task, 3, threads=1, gpus=[])))  # noqa: S301
+    number, outcome = pickle.loads(pickle.dumps(jobs._in_worker(Job("a hole", task), 3, threads=1, gpus=[])))  # noqa: S301
     assert number == 3
     assert str(outcome) == "Stubborn: a hole in the disk"
     assert "Traceback" in outcome.trace
@@ -129,9 +128,10 @@ def test_a_process_that_dies_takes_no_other_along():
         os._exit(1)
 
     def live():
-        return {"S1": 1.0}
+        return Fit(0, scores={"S1": 1.0})
 
-    found = dict(jobs._in_parallel([live, die, live, live, live], jobs=2))
+    tasks = [Job(task.__name__, task) for task in (live, die, live, live, live)]
+    found = dict(jobs._in_parallel(tasks, 2))
     assert sorted(found) == [0, 1, 2, 3, 4]
     assert "lower jobs" in str(found[1])
-    assert all(found[number] == {"S1": 1.0} for number in (0, 2, 3, 4))
+    assert all(found[number].scores == {"S1": 1.0} for number in (0, 2, 3, 4))

@@ -1,6 +1,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -8,13 +10,16 @@ import pytest
 import torch
 from lightning import Trainer
 from PIL import Image
-from sparsecode_control import Gaussian, MatchedGaussian, Shuffled
+from sparsecode_control import Gaussian, MatchedGaussian, RandomDictionary, Shuffled
+from torchmetrics import MaxMetric
 
 from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.measurement import load_results
 from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.scoring import Evaluation
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -28,9 +33,13 @@ HELD_OUT = {f"heldout_{name}" for name in [*SCORES, "num_samples"]}
 TRUTH = {"half_active", "oracle_S1", "atom_recovery"}
 
 
+def without_fits(record):
+    return {name: value for name, value in record.items() if name != "fits"}
+
+
 def results(folder):
     """The records in the files of a run, of `results.json` and of `results.csv`."""
-    found = json.loads((folder / "results.json").read_text())["results"]
+    found = [without_fits(record) for record in json.loads((folder / "results.json").read_text())["results"]]
     with (folder / "results.csv").open(newline="") as file:
         return found, list(csv.DictReader(file))
 
@@ -55,7 +64,7 @@ def test_the_figures_are_those_of_the_saved_dictionary(run, make_data, tmp_path)
     trainer = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2)
     (record,) = run(SparseCodingModule(16, expansion=3, scale=True), data, trainer=trainer)
     (folder,) = (tmp_path / "runs" / "version_0").glob("*/dictionary")
-    dictionary = Dictionary.load(folder)
+    dictionary = Dictionary.from_pretrained(folder)
     for rows, index in (("", data.train_index), ("heldout_", data.heldout_index)):
         codes = dictionary.encode(data.rows[index], record["lam"]).to_dense().double().detach().numpy()
         assert record[f"{rows}N0"] == pytest.approx((codes > 0).sum(1).mean(), rel=1e-6)
@@ -75,12 +84,14 @@ def test_the_files_hold_the_records(run, make_data, tmp_path):
     records = run(SparseCodingModule(16, expansion=2), make_data(), Gaussian(), settings=settings)
     folder = tmp_path / "runs" / "version_0"
     written, table = results(folder)
-    assert written == records
+    assert written == [dict(record) for record in records]
     assert len(table) == len(records)
     for row, record in zip(table, records, strict=True):
         assert {name: value for name, value in row.items() if value} == {k: str(v) for k, v in record.items()}
     whole = json.loads((folder / "results.json").read_text())
-    assert whole["settings"] == settings
+    assert {name: whole["settings"][name] for name in settings} == settings
+    assert whole["format"] == 2
+    assert whole["complete"]
     assert whole["versions"]["torch"] == torch.__version__
     assert whole["versions"]["sparsecode-pl"]
     assert not list(folder.glob("*.partial"))
@@ -253,3 +264,89 @@ def test_the_default_trainer_takes_the_settings_of_lightnings(tmp_path):
     trainer = default_trainer(SparseCodingModule(4), tmp_path / "run", enable_progress_bar=False, max_epochs=7)
     assert isinstance(trainer, Trainer)
     assert trainer.max_epochs == 7
+
+
+SCORED_ANEW = """
+import sys, torch
+from sparsecode_pl import Dictionary, load_results, score
+from sparsecode_pl.measurement import ExactCodes
+from sparsecode_pl.scoring import Scores
+
+rows = torch.load(sys.argv[2])
+for record in load_results(sys.argv[1]).records:
+    dictionary = Dictionary.from_pretrained(record.folder / "dictionary")
+    assert dictionary.lam == record["lam"]
+    for prefix, x in rows.items():
+        for name, value in score(dictionary, x, [Scores(), ExactCodes()]).items():
+            if prefix + name in record:
+                print(record.data, prefix + name, float(value), record[prefix + name])
+"""
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"explained_variance": 0.9}, {"exact": True}, {"explained_variance": 0.9, "exact": True}], ids=str
+)
+def test_in_a_new_process_the_dictionary_gives_the_scores_of_its_record(run, make_data, tmp_path, options):
+    data = make_data()
+    run(SparseCodingModule(16, expansion=3, scale=True), data, RandomDictionary(), **options)
+    torch.save({"": data.rows[data.train_index], "heldout_": data.rows[data.heldout_index]}, tmp_path / "rows.pt")
+    words = [sys.executable, "-c", SCORED_ANEW, str(tmp_path / "runs" / "version_0"), str(tmp_path / "rows.pt")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    lines = [line.rsplit(" ", 3) for line in done.stdout.splitlines()]
+    assert len(lines) == 2 * 2 * (len(SCORES) + 7 * ("exact" in options))
+    for label, name, found, expected in lines:
+        assert float(found) == pytest.approx(float(expected), rel=1e-6, abs=1e-6), (label, name)
+
+
+def test_predict_codes_at_the_penalty_of_the_table(run, make_data, tmp_path):
+    trainer = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2)
+    data = make_data()
+    (record,) = run(SparseCodingModule(16, expansion=3), data, trainer=trainer, explained_variance=0.9)
+    (checkpoint,) = record.folder.rglob("*.ckpt")
+    assert record["lam"] != record["train_lam"]
+    module = SparseCodingModule.load_from_checkpoint(checkpoint)
+    assert module.dictionary.lam == Dictionary.from_checkpoint(checkpoint).lam == record["lam"]
+    codes = torch.cat([codes.to_dense() for _, codes in trainer(module, tmp_path / "p").predict(module, data)])
+    assert float((codes > 0).double().sum(1).mean()) == pytest.approx((9 * record["N0"] + record["heldout_N0"]) / 10)
+
+
+def test_the_cards_tell_the_scores_and_those_of_the_controls(run, make_data):
+    record, control = run(SparseCodingModule(16, expansion=2), make_data(), Gaussian())
+    card = record.dictionary.card
+    assert card.scores["heldout_S1"] == record["heldout_S1"]
+    assert card.controls == {"Gaussian": control.scores}
+    assert (card.data, card.rows, card.seed) == ("SparseLinear a=1.5", {"train": 450, "heldout": 50}, 0)
+    assert control.dictionary.card.controls == {}
+    assert "| Gaussian |" in (record.folder / "dictionary" / "README.md").read_text()
+
+
+def test_a_share_out_of_reach_keeps_the_scores_at_the_penalty_of_training(run, make_data, tmp_path):
+    with pytest.raises(RuntimeError, match=r"1 of 1 data sets failed, the first with explained_variance is 0.9999"):
+        run(SparseCodingModule(16, num_atoms=8), make_data(), explained_variance=0.9999)
+    (record,) = load_results(tmp_path / "runs" / "version_0").records
+    (plain,) = run(SparseCodingModule(16, num_atoms=8), make_data())
+    assert "S1" not in record
+    assert record.fits[0].training_penalty_scores["heldout_S1"] == plain["heldout_S1"]
+    assert record.dictionary.lam == plain["lam"]
+
+
+class Largest(Evaluation):
+    """Somebody else's evaluation."""
+
+    def metrics(self, codec):
+        return {"largest": MaxMetric()}
+
+    def update(self, metrics, batch):
+        metrics["largest"].update(batch.at().codes.values())
+
+
+@pytest.mark.parametrize("share", [None, 0.9])
+def test_the_values_of_an_evaluation_are_part_of_the_record(run, make_data, share):
+    data = make_data()
+    (record,) = run(
+        SparseCodingModule(16, expansion=2, lam=0.1), data, evaluations=[Largest()], explained_variance=share
+    )
+    for prefix, index in (("", data.train_index), ("heldout_", data.heldout_index)):
+        expected = record.dictionary.encode(data.rows[index]).values().max()
+        assert record[f"{prefix}largest"] == pytest.approx(float(expected), rel=1e-6)

@@ -1,5 +1,3 @@
-import csv
-import json
 import math
 from io import StringIO
 
@@ -8,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 
 from sparsecode_pl.measurement.picture import draw, draw_layers
-from sparsecode_pl.measurement.report import print_table, write_results
+from sparsecode_pl.measurement.report import print_table
 
 
 def record(name, s1=3.0, heldout=True, **more):
@@ -201,17 +199,6 @@ def test_the_lines_of_the_picture_are_the_figures_of_the_layers():
         assert control == pytest.approx([30 * scale, math.nan, 30 * scale], nan_ok=True)
         assert axes.get_xlim()[1] > 2
     assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == ["0", "1", "2"]
-
-
-def test_the_files_of_records_that_failed_hold_the_error(tmp_path):
-    write_results(tmp_path, [*layer("0", math.nan), failed("1")], {})
-    records = json.loads((tmp_path / "results.json").read_text())["results"]
-    assert records[0]["S1"] is None
-    assert records[2] == failed("1")
-    with (tmp_path / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["error"] for row in rows] == ["", "", "OSError: the disk is gone"]
-    assert [row["layer"] for row in rows] == ["0", "0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def module(**settings):
 
 
 def written(folder):
-    return json.loads((folder / "results.json").read_text())["results"]
+    """The records in the file of a run, without what each fit gave."""
+    records = json.loads((folder / "results.json").read_text())["results"]
+    return [{name: value for name, value in record.items() if name != "fits"} for record in records]
 
 
 def scores(record):
@@ -106,14 +108,14 @@ def test_a_layer_of_a_sweep_is_what_it_is_alone(sweep, run, layered):
 
 def test_the_files_of_a_sweep_are_of_every_layer(sweep):
     folder, records = sweep
-    assert written(folder) == records
+    assert written(folder) == [dict(record) for record in records]
     dictionaries = sorted(folder.glob("*/dictionary"))
     assert [path.parent.name for path in dictionaries] == [
         f"{3 * layer + number}-toy_layer_{layer}{control}"
         for layer in range(2)
         for number, control in enumerate(["", "_MatchedGaussian", "_RandomDictionary"])
     ]
-    assert [Dictionary.load(path).shape for path in dictionaries] == 3 * [(16, 8)] + 3 * [(24, 12)]
+    assert [Dictionary.from_pretrained(path).shape for path in dictionaries] == 3 * [(16, 8)] + 3 * [(24, 12)]
     with Image.open(folder / "sparsity.png") as image:
         assert image.height > image.width / 2  # panels against the layer, not bars
 
@@ -209,13 +211,13 @@ def test_the_rows_of_random_controls_are_drawn_for_their_fit_and_then_let_go_of(
 def test_a_random_dictionary_stays_as_it_was_drawn_while_its_penalty_settles(sweep, layered):
     folder, records = sweep
     layer, control = layered((8, 12)).parts()[0], records[2]
-    saved = Dictionary.load(folder / "2-toy_layer_0_RandomDictionary" / "dictionary")
+    saved = Dictionary.from_pretrained(folder / "2-toy_layer_0_RandomDictionary" / "dictionary")
     assert torch.equal(saved.atoms, SparseCodingModule(8, expansion=2, seed=3).dictionary.atoms)
     torch.testing.assert_close(saved.centre, layer.statistics.mean.float())
     assert control["lam"] < 0.9 * 0.1 * layer.statistics.mean_norm  # where the penalty begins
     codes = saved.encode(layer.rows[layer.train_index], control["lam"]).to_dense().double().detach()
     assert control["S1"] == pytest.approx(float(codes.sum() / codes.max(1).values.sum()), rel=1e-5)  # the layer's rows
-    learnt = Dictionary.load(folder / "0-toy_layer_0" / "dictionary")
+    learnt = Dictionary.from_pretrained(folder / "0-toy_layer_0" / "dictionary")
     assert not torch.equal(learnt.atoms, saved.atoms)
     assert records[0]["S1"] < control["S1"]
 
@@ -254,7 +256,7 @@ def test_every_record_explains_the_share_and_hardly_more(at_share):
 def test_all_rows_are_scored_at_the_penalty_found(at_share, layered):
     folder, records = at_share
     layer, record = layered().parts()[1], records[3]
-    dictionary = Dictionary.load(folder / "3-toy_layer_1" / "dictionary")
+    dictionary = Dictionary.from_pretrained(folder / "3-toy_layer_1" / "dictionary")
     for prefix, index in (("", layer.train_index), ("heldout_", layer.heldout_index)):
         x = layer.rows[index]
         codes = dictionary.encode(x, record["lam"])
@@ -321,11 +323,13 @@ def test_a_share_that_is_not_reached_is_the_failure_of_that_data_alone(run, tmp_
     line = torch.randn(200, 1, generator=random) @ torch.ones(1, 8)  # one dimension, which two atoms can tell
     rest = TensorActivations(torch.randn(200, 8, generator=random), name="ball", batches_per_round=2)
     data = [TensorActivations(line, name="line", batches_per_round=2), rest]
-    with pytest.raises(RuntimeError, match=r"1 of 2 .*explained_variance is 0.98, but .* no more than 0\.\d+: give"):
+    with pytest.raises(
+        RuntimeError, match=r"1 of 2 .*explained_variance is 0.98, but .* no more than about 0\.\d+: give"
+    ):
         run(module(num_atoms=8, lam=0.1), data, explained_variance=0.98)
     line, ball = written(tmp_path / "runs" / "version_0")
     assert line["explained_variance"] >= 0.98
-    assert ball["error"].startswith("ValueError: explained_variance is 0.98, but")
+    assert ball["error"].startswith("explained_variance is 0.98, but")
     assert "failed" in capsys.readouterr().out
 
 

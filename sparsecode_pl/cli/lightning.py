@@ -1,66 +1,36 @@
-"""The `sparsecode` command."""
+"""The commands of LightningCLI: `sparsecode fit`, `validate`, `test`, `predict`, and `measure` beside them."""
 
-import argparse
 import copy
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import yaml
-from jsonargparse import ActionConfigFile
+from jsonargparse import ArgumentParser
 from lightning import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
-from rich.console import Console
-from rich.table import Table
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
-from sparsecode_pl.data import ActivationDataModule, import_plugins
+from sparsecode_pl.cli.measure import check_measure, run_measurement
+from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.data.registry import available_plugins, unknown_plugin
-from sparsecode_pl.measurement.jobs import default_jobs
-from sparsecode_pl.measurement.run import MeasurementError, check_options, check_writable, measure_subjects
-from sparsecode_pl.measurement.subjects import prepare
-from sparsecode_pl.measurement.trainer import TRAINER_DEFAULTS, default_trainer, run_callbacks
-from sparsecode_pl.module import SparseCodingModule
-from sparsecode_pl.utilities.quiet import quiet_lightning
+from sparsecode_pl.measurement.run import MeasurementError, check_writable
+from sparsecode_pl.measurement.trainer import run_callbacks
 
-
-class MeasuringTrainer(Trainer):
-    """Lightning's trainer: devices, precision, number of rounds (max_epochs) and more."""
-
-    # LightningCLI reads the arguments of a subcommand from the trainer's method of that name.
-    def measure(
-        self,
-        model: SparseCodingModule,
-        datamodule: ActivationDataModule,
-        controls: list[ActivationDataModule] | None = None,
-        also: list[ActivationDataModule] | None = None,
-        seeds: int = 1,
-        explained_variance: float | None = None,
-        exact: bool = False,
-        jobs: int | None = None,
-        output: str = "lightning_logs/measure",
-    ) -> None:
-        """Fit data and its controls; print one table, write results and a picture.
-
-        Args:
-            model: an untrained module.
-            datamodule: what is measured.
-            controls: what it is held against; those that need a source, and name none, take the measured data.
-            also: further data, such as another model, for the same table and picture, with controls alike.
-            seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
-            explained_variance: score at the largest penalty at which the codes explain this share of the variance of
-                the training rows, such as 0.98; at the penalty of training by default.
-            exact: score with the exact codes too, which the coder approximates, and tell how far apart the two are.
-            jobs: data sets fitted at a time, in processes of their own; by default one for each GPU, or for every two
-                cores where there is none, and 1 where the trainer spreads one fit over devices or nodes.
-            output: folder in which the run gets a numbered folder of its own.
-        """
-        raise NotImplementedError("SparseCodingCLI.measure runs in its place")
+_SUMMARIES = {
+    "plugins": "list the data and controls that can be measured",
+    "measure": "fit data beside controls: a table, a picture, files",
+    "report": "draw the table and the picture of a run again",
+    "cache": "keep the activations of a model's layers on disk",
+    "fit": "learn the dictionary of one data set",
+    "validate": "score the dictionary of a checkpoint",
+    "test": "the same as validate",
+    "predict": "write the codes of all rows",
+    "export": "make a checkpoint's dictionary a folder of its own",
+}
 
 
 class SparseCodingParser(LightningArgumentParser):
@@ -81,9 +51,31 @@ class SparseCodingParser(LightningArgumentParser):
             message = " ".join(reasons[0].split())
         super().error(message, ex)
 
+    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
+        """Add subcommands, and keep the object that takes further ones."""
+        self.commands = super().add_subcommands(*args, **kwargs)
+        return self.commands
+
 
 class SparseCodingCLI(LightningCLI):
-    """LightningCLI with the plugins, the measurement and the project's callbacks."""
+    """LightningCLI with the plugins, the measurement and the project's callbacks.
+
+    Args:
+        further_commands: parsers of the commands that are run elsewhere, by name, so that the help lists all.
+    """
+
+    def __init__(self, *args: Any, further_commands: dict[str, ArgumentParser] | None = None, **kwargs: Any) -> None:
+        self._further_commands = further_commands or {}
+        super().__init__(*args, **kwargs)
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for name, command in self._further_commands.items():
+            parser.commands.add_subcommand(name, command)
+        # One line for each command, in place of the beginnings of Lightning's docstrings.
+        for entry in (choices := parser.commands._choices_actions):
+            entry.help = _SUMMARIES[entry.dest]
+        choices.sort(key=lambda entry: list(_SUMMARIES).index(entry.dest))
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -142,9 +134,7 @@ class SparseCodingCLI(LightningCLI):
         root = config["trainer"]["default_root_dir"] or "."
         check_writable(config["output"] if self.subcommand == "measure" else root)
         if self.subcommand == "measure":
-            check_options(
-                config["seeds"], config["explained_variance"], 1 if config["jobs"] is None else config["jobs"]
-            )
+            check_measure(config["seeds"], config["explained_variance"], config["jobs"], config["resume"])
         path = config.get("ckpt_path")
         cure = "give the checkpoint of a fit, lightning_logs/.../checkpoints/*.ckpt"
         if self.subcommand in ("validate", "test", "predict") and not path:
@@ -173,94 +163,15 @@ class SparseCodingCLI(LightningCLI):
         """Run the measurement, with a trainer made from the configuration for each fit."""
         self.save_config_callback = None  # the configuration is the whole run's, and stands in results.json
         config = dict(self._get(self.config_init, "trainer"))
-        jobs = kwargs["jobs"]
-        if jobs is None:
-            jobs = default_jobs(config["accelerator"], config["devices"], config["num_nodes"])
-        options = kwargs["seeds"], kwargs["explained_variance"], kwargs["exact"], jobs
-        try:
-            subjects = prepare(self.model, [self.datamodule, *(kwargs["also"] or ())], kwargs["controls"] or ())
-        except (OSError, TypeError, ValueError) as error:
-            self.parser.error(str(error), error)
-        callbacks = config.pop("callbacks") or []
-        trainer = partial(
-            default_trainer,
-            adaptive_penalty=self._get(self.config_init, "adaptive_penalty"),
-            callbacks=callbacks if isinstance(callbacks, list) else [callbacks],
-            trainer_class=self.trainer_class,
-            **{name: value for name, value in config.items() if name != "logger"},
-        )
+        penalty = self._get(self.config_init, "adaptive_penalty")
         settings = yaml.safe_load(self._parser("measure").dump(self.config["measure"], skip_link_targets=False))
         try:
-            measure_subjects(subjects, *options, Path(kwargs["output"]), trainer, settings)
+            run_measurement(self.model, self.datamodule, config, penalty, self.trainer_class, settings, **kwargs)
         except MeasurementError as error:
             sys.exit(f"error: {error}")
+        except (OSError, TypeError, ValueError) as error:
+            self.parser.error(str(error), error)
 
 
 def _width(data: ActivationDataModule) -> int:
     return data.d_model
-
-
-def list_plugins() -> None:
-    """Print the installed plugins, with a line each."""
-    table = Table("plugin", "data", "package", title="Installed data plugins")
-    for name, cls in import_plugins().items():
-        table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], cls.__module__.partition(".")[0])
-    Console().print(table)
-
-
-def cache(words: list[str]) -> None:
-    """Fill an activation store, in one forward pass over the text, which `--data ActivationStore` then reads.
-
-    What was cut off goes on where it was when the same is run again.
-    """
-    parser = SparseCodingParser(prog="sparsecode cache", description=cache.__doc__ or "")
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="Path to a configuration file.")
-    parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
-    config = parser.parse_args(words)
-    try:
-        path = parser.instantiate_classes(config).data.cache()
-    except (OSError, TypeError, ValueError) as error:
-        parser.error(str(error), error)
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the shards that are finished are safe, and the same command goes on after them")
-    rank_zero_info(f"Store: {path}\nRead:  sparsecode measure --data ActivationStore --data.path {path}")
-
-
-def main(args: ArgsType = None) -> None:
-    """Entry point of the `sparsecode` command.
-
-    Args:
-        args: the command line; that of the process if None.
-    """
-    words = sys.argv[1:] if args is None else args
-    words = words if isinstance(words, list) else []
-    command = words[0] if words else None
-    if command == "plugins":
-        argparse.ArgumentParser("sparsecode plugins", description=list_plugins.__doc__).parse_args(words[1:])
-        list_plugins()
-        return
-    quiet_lightning()
-    import_plugins()  # so that their short names are known
-    if command == "cache":
-        cache(words[1:])
-        return
-    SparseCodingCLI(
-        SparseCodingModule,
-        ActivationDataModule,
-        trainer_class=MeasuringTrainer,
-        trainer_defaults=TRAINER_DEFAULTS,
-        seed_everything_default=0,
-        parser_class=SparseCodingParser,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        parser_kwargs={
-            "description": "Measure how sparse a neural network's activations are. `sparsecode plugins` lists the data "
-            "that can be measured; `--data.help NAME` after a subcommand explains one of them; `sparsecode cache` "
-            "keeps a model's activations on disk."
-        },
-        args=args,
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,10 @@
-import json
+import math
 
 import pytest
 import torch
 
-from sparsecode_pl.coding import GreedyCoder, greedy_encode
+from sparsecode_pl.codec import Codec
+from sparsecode_pl.coding import GreedyCoder, LassoCoder, MatchingPursuitCoder, greedy_encode
 from sparsecode_pl.dictionary import Dictionary
 
 
@@ -55,36 +56,65 @@ def test_normalise_makes_rows_unit_again(dictionary):
     torch.testing.assert_close(dictionary.atoms.norm(dim=1), torch.ones(12))
 
 
-def test_saves_and_loads_without_loss_and_without_pickle(dictionary, tmp_path):
-    dictionary.save(tmp_path / "d")
-    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["dictionary.json", "dictionary.safetensors"]
-    loaded = Dictionary.load(tmp_path / "d")
-    for name, tensor in dictionary.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor)
-
-
-def test_loading_refuses_what_is_no_dictionary(dictionary, tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no dictionary"):
-        Dictionary.load(tmp_path)
-    dictionary.save(tmp_path)
-    facts = json.loads((tmp_path / "dictionary.json").read_text())
-    (tmp_path / "dictionary.json").write_text(json.dumps(facts | {"num_atoms": 13}))
-    with pytest.raises(ValueError, match=r"atoms \(12, 5\) do not fit"):
-        Dictionary.load(tmp_path)
-    (tmp_path / "dictionary.json").write_text(json.dumps(facts | {"format": 99}))
-    with pytest.raises(ValueError, match="format 99 is newer"):
-        Dictionary.load(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("atoms", "options", "message"),
     [
         (2 * torch.eye(3), {}, "3 of 3 rows have an L2 norm that is not 1"),
         (torch.eye(3) * torch.nan, {}, "norm nan"),
         (torch.eye(3), {"centre": torch.zeros(2)}, r"centre has shape \(2,\), but atoms have width 3"),
-        (torch.eye(3), {"scale": 0.0}, "scale is 0.0: give a number above 0"),
+        (torch.eye(3), {"scale": 0.0}, "scale is 0.0: give a finite number above 0"),
     ],
 )
 def test_bad_input_is_named(atoms, options, message):
     with pytest.raises(ValueError, match=message):
         Dictionary(atoms, **options)
+
+
+def test_it_is_a_codec_and_so_is_the_bound_one(dictionary):
+    for codec in (dictionary, dictionary.bind()):
+        assert isinstance(codec, Codec)
+        assert (codec.num_atoms, codec.d_model) == (12, 5)
+
+
+def test_without_a_penalty_there_must_be_one_at_each_call(dictionary):
+    x = torch.randn(3, 5)
+    assert math.isnan(dictionary.lam)
+    with pytest.raises(ValueError, match="lam is missing, and the dictionary has no penalty of its own"):
+        dictionary.encode(x)
+    dictionary.lam = 0.3
+    assert torch.equal(dictionary.encode(x).to_dense(), dictionary.encode(x, lam=0.3).to_dense())
+    assert not torch.equal(dictionary.encode(x).to_dense(), dictionary.encode(x, lam=0.1).to_dense())
+    with pytest.raises(ValueError, match="lam is -1"):
+        dictionary.lam = -1
+
+
+def test_the_bound_dictionary_gives_the_same_codes(dictionary):
+    x = torch.randn(200, 5) + 3
+    dictionary.lam = 0.1
+    bound = dictionary.bind()
+    for lam in (None, 0.5):
+        expected = dictionary.encode(x, lam)
+        torch.testing.assert_close(bound.encode(x, lam).to_dense(), expected.to_dense())
+        torch.testing.assert_close(bound.decode(expected), dictionary.decode(expected))
+    exact = dictionary.bind(LassoCoder())
+    torch.testing.assert_close(exact.encode(x).to_dense(), dictionary.encode(x, coder=LassoCoder()).to_dense())
+
+
+def test_the_coder_of_the_dictionary_is_the_one_used():
+    dictionary = Dictionary(torch.eye(4), lam=0.1, coder=MatchingPursuitCoder(k=2))
+    codes = dictionary.encode(torch.tensor([[4.0, 3.0, 2.0, 1.0]]))
+    assert codes.to_dense().tolist() == [[4, 3, 0, 0]]
+
+
+def test_rows_of_another_dtype_are_converted(dictionary):
+    x = torch.randn(30, 5)
+    expected = dictionary.encode(x, lam=0.1).to_dense()
+    assert torch.equal(dictionary.encode(x.double(), lam=0.1).to_dense(), expected)
+    assert dictionary.encode(x.bfloat16(), lam=0.1).dtype == torch.float32
+
+
+def test_the_penalty_is_part_of_the_state(dictionary):
+    dictionary.lam = 0.25
+    twin = Dictionary.random(12, 5)
+    twin.load_state_dict(dictionary.state_dict())
+    assert twin.lam == 0.25

@@ -1,0 +1,129 @@
+"""`sparsecode measure`."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+
+from sparsecode_pl.callbacks import AdaptivePenalty
+from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.measurement.jobs import default_jobs
+from sparsecode_pl.measurement.plan import Plan
+from sparsecode_pl.measurement.run import check_jobs, check_resumable, measure_subjects
+from sparsecode_pl.measurement.subjects import prepare
+from sparsecode_pl.measurement.trainer import default_trainer
+from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.scoring import Evaluation
+
+# Arguments that make no difference to the results: a run may be resumed with others.
+_NO_MATTER = ("output", "resume", "jobs", "config")
+_NO_MATTER_TRAINER = ("enable_progress_bar", "logger", "default_root_dir")
+
+
+class MeasuringTrainer(Trainer):
+    """Lightning's trainer: devices, precision, number of rounds (max_epochs) and more."""
+
+    # LightningCLI reads the arguments of a subcommand from the trainer's method of that name.
+    def measure(
+        self,
+        model: SparseCodingModule,
+        datamodule: ActivationDataModule,
+        controls: list[ActivationDataModule] | None = None,
+        also: list[ActivationDataModule] | None = None,
+        seeds: int = 1,
+        explained_variance: float | None = None,
+        exact: bool = False,
+        evaluations: list[Evaluation] | None = None,
+        jobs: int | None = None,
+        output: str = "lightning_logs/measure",
+        resume: str | None = None,
+    ) -> None:
+        """Fit data and its controls; print one table, write results and a picture.
+
+        Args:
+            model: an untrained module.
+            datamodule: what is measured.
+            controls: what it is held against; those that need a source, and name none, take the measured data.
+            also: further data, such as another model, for the same table and picture, with controls alike.
+            seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
+            explained_variance: score at the largest penalty at which the codes explain this share of the variance of
+                the training rows, such as 0.98; at the penalty of training by default.
+            exact: score with the exact codes too, which the coder approximates, and tell how far apart the two are.
+            evaluations: what else is to be known of each dictionary.
+            jobs: fits made at a time, in processes of their own; by default one for each GPU, or for every two cores
+                where there is none, and 1 where the trainer spreads one fit over devices or nodes.
+            output: folder in which the run gets a numbered folder of its own.
+            resume: folder of an interrupted run of the same command, whose finished fits are kept.
+        """
+        raise NotImplementedError("SparseCodingCLI.measure runs in its place")
+
+
+def check_measure(seeds: int, explained_variance: float | None, jobs: int | None, resume: str | None) -> None:
+    """Find what is wrong with the options before any data is loaded.
+
+    Raises:
+        ValueError: an option is out of its range.
+        FileNotFoundError: there is no run to resume.
+    """
+    Plan(seeds, explained_variance)
+    check_jobs(1 if jobs is None else jobs)
+    if resume is not None:
+        check_resumable(resume, {})
+
+
+def run_measurement(
+    module: SparseCodingModule,
+    data: ActivationDataModule,
+    trainer: dict[str, Any],
+    penalty: AdaptivePenalty,
+    trainer_class: type[Trainer],
+    settings: dict[str, Any],
+    *,
+    controls: list[ActivationDataModule] | None,
+    also: list[ActivationDataModule] | None,
+    seeds: int,
+    explained_variance: float | None,
+    exact: bool,
+    evaluations: list[Evaluation] | None,
+    jobs: int | None,
+    output: str,
+    resume: str | None,
+    **_: Any,
+) -> None:
+    """Measure as the command line says.
+
+    Args:
+        module: an untrained module.
+        data: what is measured.
+        trainer: arguments of the trainer.
+        penalty: how the penalty is set.
+        trainer_class: what a trainer is made by.
+        settings: the whole configuration, of plain types.
+        controls: see `MeasuringTrainer.measure`, as for all that follow.
+        also: further data.
+        seeds: number of initial dictionaries.
+        explained_variance: share that the scores are for.
+        exact: whether to score exact codes.
+        evaluations: what else is to be known.
+        jobs: fits made at a time.
+        output: parent of the run folder.
+        resume: folder of an interrupted run.
+    """
+    plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations or ()))
+    if jobs is None:
+        jobs = default_jobs(trainer["accelerator"], trainer["devices"], trainer["num_nodes"])
+    kept = {name: value for name, value in settings.items() if name not in _NO_MATTER}
+    kept["trainer"] = {name: value for name, value in settings["trainer"].items() if name not in _NO_MATTER_TRAINER}
+    if resume is not None:
+        check_resumable(resume, kept)
+    subjects = prepare(module, [data, *(also or ())], controls or ())
+    callbacks = trainer.pop("callbacks") or []
+    make_trainer = partial(
+        default_trainer,
+        adaptive_penalty=penalty,
+        callbacks=callbacks if isinstance(callbacks, list) else [callbacks],
+        trainer_class=trainer_class,
+        **{name: value for name, value in trainer.items() if name != "logger"},
+    )
+    measure_subjects(subjects, plan, jobs, Path(output), resume, make_trainer, kept)

@@ -1,0 +1,142 @@
+import csv
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.measurement import Fit, Record, Results, load_results
+from sparsecode_pl.measurement.record import in_order
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """Makes a fit of given scores, whose folder lies in the run folder `tmp_path`."""
+
+    def make(name, seed=0, **scores):
+        return Fit(seed, tmp_path / name / f"seed_{seed}", {"S1": 2.0, "num_samples": 90, **scores})
+
+    return make
+
+
+@pytest.fixture
+def results(fit, tmp_path):
+    """Two fits of a layer, one of its control, and a control that failed."""
+    place = {"model": "toy", "layer": "3"}
+    records = (
+        Record("toy layer 3", (fit("a", 4, S1=2.0, lam=0.1), fit("a", 5, S1=3.0, lam=math.nan)), **place),
+        Record("Gaussian", (fit("b", S1=10.0, heldout_S1=12.0),), **place, control_of="toy layer 3"),
+        Record("Broken", (Fit(0, tmp_path / "c", error="OSError: no disk"),), **place, control_of="toy layer 3"),
+    )
+    settings = {"model": {"lam": math.inf, "seeds": 2}}
+    return Results(tmp_path, in_order(records, [None, 0, 0]), settings, complete=False)
+
+
+def test_a_record_is_a_mapping_of_means_with_the_spread(results):
+    record, control, broken = results.records
+    assert list(record) == ["data", "model", "layer", "S1", "num_samples", "lam", "spread"]
+    assert record["S1"] == 2.5
+    assert record["num_samples"] == 90
+    assert record["spread"]["S1"] == pytest.approx(math.sqrt(0.5))
+    assert math.isnan(record["lam"])
+    assert control["S1_ratio"] == 0.25
+    assert "heldout_S1_ratio" not in control  # the data has none
+    assert "spread" not in control
+    assert dict(broken) == {
+        "data": "Broken",
+        "model": "toy",
+        "layer": "3",
+        "control_of": "toy layer 3",
+        "error": "OSError: no disk",
+    }
+
+
+def test_results_are_read_back_as_they_were(results):
+    results.write()
+    loaded = load_results(results.folder)
+    assert loaded.folder == results.folder.resolve()
+    assert not loaded.complete
+    assert loaded.settings == {"model": {"lam": None, "seeds": 2}}
+    assert loaded.versions == results.versions
+    for record, other in zip(loaded.records, results.records, strict=True):
+        assert repr(record) == repr(other)  # which holds NaN equal to NaN
+        assert [fit.folder for fit in record.fits] == [fit.folder for fit in other.fits]
+    assert load_results(results.folder / "results.json").records[1]["S1_ratio"] == 0.25
+
+
+def test_the_files_have_null_and_empty_cells_for_what_is_not_a_number(results):
+    results.write()
+    text = (results.folder / "results.json").read_text()
+    assert "NaN" not in text
+    records = json.loads(text)["results"]
+    assert records[0]["lam"] is None
+    with (results.folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["error"] for row in rows] == ["", "", "OSError: no disk"]
+    assert [row["S1"] for row in rows] == ["2.5", "10.0", ""]
+    assert [row["lam"] for row in rows] == ["", "", ""]
+    assert rows[0]["S1_spread"] == str(results.records[0]["spread"]["S1"])
+
+
+def test_a_run_folder_can_be_moved(results, tmp_path_factory):
+    results.write()
+    folder = results.records[0].folder
+    folder.mkdir(parents=True)
+    Dictionary(torch.eye(3), lam=0.1).save_pretrained(folder / "dictionary")
+    moved = tmp_path_factory.mktemp("elsewhere") / "run"
+    results.folder.rename(moved)
+    record = load_results(moved).records[0]
+    assert record.folder == moved.resolve() / "a" / "seed_4"
+    assert record.dictionary.lam == 0.1
+
+
+def test_a_finished_fit_is_read_back_and_nothing_else_is(fit, tmp_path):
+    made = replace(fit("a", S1=math.nan), training_penalty_scores={"S1": 1.5})
+    assert Fit.read(made.folder) is None
+    made.write()
+    read = Fit.read(made.folder)
+    assert repr(read) == repr(made)
+    (made.folder / "fit.json").write_text((made.folder / "fit.json").read_text()[:-5])
+    assert Fit.read(made.folder) is None
+
+
+def test_results_of_the_format_before_load_without_dictionaries(tmp_path):
+    record = {"data": "x", "S1": 2.0, "L_norm": None, "spread": {"S1": 0.1}, "control_of": "y", "S1_ratio": 0.5}
+    content = {"versions": {"torch": "2"}, "settings": {"seeds": 2}, "results": [record]}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    results = load_results(tmp_path)
+    (loaded,) = results.records
+    assert (loaded["S1"], loaded["S1_ratio"], loaded.control_of) == (2.0, 0.5, "y")
+    assert math.isnan(loaded["L_norm"])
+    assert results.settings == {"seeds": 2}
+    with pytest.raises(FileNotFoundError, match="older format"):
+        _ = loaded.dictionary
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as the results of a run"),
+        ('{"format": 99}', "it is of format 99, and this version reads up to 2: update sparsecode-pl"),
+        ('{"format": 2, "settings": {}, "versions": {}}', "'results' is missing"),
+        ('{"format": 2, "settings": {}, "versions": {}, "results": [{"data": "x", "fits": []}]}', None),
+        (
+            '{"format": 2, "settings": {}, "versions": {}, "results": [{"data": "x", "fits": [{"seed": 0, "folder": '
+            '"../other"}]}]}',
+            "a fit's folder is '../other', outside of the run",
+        ),
+        ("[]", "cannot be read as the results of a run"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content, message):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=message or "cannot be read as the results") as error:
+        load_results(tmp_path)
+    assert "results.json" in str(error.value)
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not there: give the folder of a run"):
+        load_results(tmp_path)

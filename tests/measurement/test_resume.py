@@ -1,0 +1,137 @@
+import json
+from functools import partial
+
+import pytest
+from sparsecode_control import Gaussian, MatchedGaussian
+
+from sparsecode_pl.measurement import load_results
+from sparsecode_pl.measurement import run as run_module
+from sparsecode_pl.measurement.trainer import default_trainer
+from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.utilities.files import checksum
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:lam has not settled"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+]
+
+TRAINER = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2, enable_progress_bar=False)
+
+
+def module(**settings):
+    return SparseCodingModule(16, **{"expansion": 2, **settings})
+
+
+def without_seconds(value):
+    if isinstance(value, dict):
+        return {name: without_seconds(item) for name, item in value.items() if "seconds" not in name}
+    return [without_seconds(item) for item in value] if isinstance(value, list) else value
+
+
+def content(folder):
+    """All that the results file says but for the time it took."""
+    return without_seconds(json.loads((folder / "results.json").read_text()))
+
+
+@pytest.fixture
+def interrupted(run, make_data, tmp_path, monkeypatch):
+    """The folder of a run of four fits that was killed in the third."""
+    made = []
+
+    def dying(*args):
+        if len(made) == 2:
+            TRAINER(module(), args[2]).logger.experiment.add_scalar("stale", 1.0)  # what a killed fit leaves
+            raise KeyboardInterrupt
+        made.append(fit_subject(*args))
+        return made[-1]
+
+    fit_subject = run_module.fit_subject
+    monkeypatch.setattr(run_module, "fit_subject", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(module(), make_data(), MatchedGaussian(), seeds=2, trainer=TRAINER, folder=tmp_path / "killed")
+    monkeypatch.undo()
+    return tmp_path / "killed" / "version_0"
+
+
+def test_a_run_that_was_killed_and_resumed_is_the_uninterrupted_run(interrupted, run, make_data, tmp_path, monkeypatch):
+    run(module(), make_data(), MatchedGaussian(), seeds=2, trainer=TRAINER, folder=tmp_path / "whole")
+    whole = tmp_path / "whole" / "version_0"
+    assert not load_results(interrupted).complete
+    assert [record.data for record in load_results(interrupted).records] == ["SparseLinear a=1.5"]
+    before = {path: path.stat().st_mtime_ns for path in interrupted.rglob("fit.json")}
+    assert len(before) == 2
+
+    records = run(module(), make_data(), MatchedGaussian(), seeds=2, trainer=TRAINER, resume=interrupted)
+    assert content(interrupted) == content(whole)
+    assert load_results(interrupted).complete
+    assert [path.name for path in interrupted.parent.iterdir()] == ["version_0"]
+    for path, time in before.items():
+        assert path.stat().st_mtime_ns == time  # finished fits were not made again
+    for path in whole.rglob("*.safetensors"):
+        assert checksum(interrupted / path.relative_to(whole)) == checksum(path)
+    assert len(list((interrupted / "1-MatchedGaussian" / "seed_0").glob("events*"))) == 1
+    assert records[1].fits[1].folder == interrupted / "1-MatchedGaussian" / "seed_1"
+
+
+def test_a_complete_run_is_reported_again_and_nothing_is_fitted(run, make_data, tmp_path, no_fit, monkeypatch, capsys):
+    folder = tmp_path / "runs" / "version_0"
+    with monkeypatch.context() as patch:
+        patch.setattr(SparseCodingModule, "training_step", TRAINING_STEP)
+        run(module(lam=0.1), make_data(), Gaussian(), trainer=TRAINER)
+    before = content(folder)
+    capsys.readouterr()
+    run(module(lam=0.1), make_data(), Gaussian(), trainer=TRAINER, resume=folder)
+    assert content(folder) == before
+    assert "How sparse is SparseLinear" in capsys.readouterr().out
+
+
+TRAINING_STEP = SparseCodingModule.training_step
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": 3}, "seeds is 3, but the run in .* was made with 2: give the same, or start a run of its own"),
+        ({"explained_variance": 0.9}, r"explained_variance is 0.9, but the run in .* was made with None"),
+        ({"exact": True}, r"evaluations is \['ExactCodes'\], but the run in .* was made with \[\]"),
+    ],
+)
+def test_another_option_is_refused_by_name(interrupted, run, make_data, no_fit, change, message):
+    options = {"seeds": 2, "trainer": TRAINER, "resume": interrupted, **change}
+    with pytest.raises(ValueError, match=message):
+        run(module(), make_data(), MatchedGaussian(), **options)
+
+
+def test_another_module_or_other_data_are_refused_by_name(interrupted, run, make_data, no_fit):
+    options = {"seeds": 2, "trainer": TRAINER, "resume": interrupted}
+    with pytest.raises(ValueError, match=r"model.expansion is 3, but the run in .* was made with 2"):
+        run(module(expansion=3), make_data(), MatchedGaussian(), **options)
+    with pytest.raises(ValueError, match=r"subjects\[0\].mean_norm is '.*', but the run in"):
+        run(module(), make_data(seed=1), MatchedGaussian(), **options)
+    with pytest.raises(ValueError, match=r"subjects\[1\].title is 'Gaussian', but the run in .* 'MatchedGaussian'"):
+        run(module(), make_data(), Gaussian(), **options)
+
+
+def test_a_folder_that_is_no_run_is_refused(run, make_data, no_fit, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"resume is '.*', which holds no results.json: give the folder"):
+        run(module(), make_data(), resume=tmp_path)
+
+
+def test_a_fit_that_failed_is_tried_again(run, make_data, tmp_path):
+    class Stumbling(Gaussian):
+        """A control whose batches fail while a file is there."""
+
+        def train_batch(self, epoch, index):
+            if (tmp_path / "broken").exists():
+                raise RuntimeError("the disk is gone")
+            return super().train_batch(epoch, index)
+
+    (tmp_path / "broken").touch()
+    with pytest.raises(RuntimeError, match="To try the failed ones again, resume the run"):
+        run(module(lam=0.1), make_data(), Stumbling(), trainer=TRAINER)
+    (tmp_path / "broken").unlink()
+    folder = tmp_path / "runs" / "version_0"
+    _, control = run(module(lam=0.1), make_data(), Stumbling(), trainer=TRAINER, resume=folder)
+    assert control["S1"] > 1
+    assert not (folder / "1-Stumbling" / "error.txt").exists()
