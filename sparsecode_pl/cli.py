@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
-from sparsecode_pl.data import ActivationDataModule, import_plugins
-from sparsecode_pl.data.registry import available_plugins, unknown_plugin
+from sparsecode_pl.data import ActivationDataModule, Control, fill_store, import_plugins
+from sparsecode_pl.data.registry import available_data, plugin_kind, unknown_plugin
 from sparsecode_pl.measurement.jobs import default_jobs
 from sparsecode_pl.measurement.run import MeasurementError, check_options, check_writable, measure_subjects
 from sparsecode_pl.measurement.subjects import prepare
@@ -37,7 +37,7 @@ class MeasuringTrainer(Trainer):
         self,
         model: SparseCodingModule,
         datamodule: ActivationDataModule,
-        controls: list[ActivationDataModule] | None = None,
+        controls: list[Control] | None = None,
         also: list[ActivationDataModule] | None = None,
         seeds: int = 1,
         explained_variance: float | None = None,
@@ -50,7 +50,7 @@ class MeasuringTrainer(Trainer):
         Args:
             model: an untrained module.
             datamodule: what is measured.
-            controls: what it is held against; those that need a source, and name none, take the measured data.
+            controls: what it is held against.
             also: further data, such as another model, for the same table and picture, with controls alike.
             seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
             explained_variance: score at the largest penalty at which the codes explain this share of the variance of
@@ -74,7 +74,7 @@ class SparseCodingParser(LightningArgumentParser):
         if "ActivationDataModule is abstract" in message or re.search(
             r"arguments are required: (measure\.)?data$", message
         ):
-            message = f"data is missing: give --data NAME, one of {', '.join(available_plugins())}"
+            message = f"data is missing: give --data NAME, one of {', '.join(available_data())}"
         elif unknown:
             message = unknown_plugin(unknown[1])
         elif "Union subtypes" in message and len(reasons) == 1:
@@ -129,7 +129,7 @@ class SparseCodingCLI(LightningCLI):
             self.parser.error(str(error), error)
 
     def _check_one_layer(self) -> None:
-        layers = self.datamodule.parts()
+        layers = self.datamodule.sources()
         if len(layers) > 1:
             raise ValueError(
                 f"data are {len(layers)} layers ({', '.join(layer.label for layer in layers)}), and {self.subcommand} "
@@ -202,9 +202,10 @@ def _width(data: ActivationDataModule) -> int:
 
 def list_plugins() -> None:
     """Print the installed plugins, with a line each."""
-    table = Table("plugin", "data", "package", title="Installed data plugins")
+    table = Table("plugin", "kind", "what it is", "package", title="Installed data and controls")
     for name, cls in import_plugins().items():
-        table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], cls.__module__.partition(".")[0])
+        sentence = (cls.__doc__ or "").strip().partition("\n")[0]
+        table.add_row(name, plugin_kind(name), sentence, cls.__module__.partition(".")[0])
     Console().print(table)
 
 
@@ -218,7 +219,7 @@ def cache(words: list[str]) -> None:
     parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
     config = parser.parse_args(words)
     try:
-        path = parser.instantiate_classes(config).data.cache()
+        path = fill_store(parser.instantiate_classes(config).data)
     except (OSError, TypeError, ValueError) as error:
         parser.error(str(error), error)
     except KeyboardInterrupt:

@@ -1,6 +1,5 @@
 """One data set of a measurement: its fits, from one or more initial dictionaries, and their scores."""
 
-import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +32,10 @@ def measure_subject(
     for seed in range(seeds):
         module = subject.module.fresh(seed=subject.module.seed + seed)
         target = folder if seeds == 1 else folder / f"seed_{seed}"
-        # A copy, so that what the data draws or caches for this fit is let go of after it.
-        fits.append(_fit(module, copy.copy(subject.data), trainer(module, target), explained_variance, exact))
+        try:
+            fits.append(_fit(module, subject.data, trainer(module, target), explained_variance, exact))
+        finally:
+            subject.data.release()
     return _summary(fits)
 
 
@@ -69,8 +70,8 @@ def _fit(
         "rounds": rounds,
         "seconds": time.perf_counter() - start,
     }
-    if data.ground_truth is not None:
-        truth = data.ground_truth
+    if data.source.ground_truth is not None:
+        truth = data.source.ground_truth
         record["half_active"] = truth.half_active
         record["oracle_S1"] = float(oracle_sparsity(truth.codes))
         atoms = module.dictionary.atoms.detach().cpu()
