@@ -202,7 +202,10 @@ def _width(data: ActivationDataModule) -> int:
 
 def list_plugins() -> None:
     """Print the installed plugins, with a line each."""
-    table = Table("plugin", "kind", "what it is", "package", title="Installed data and controls")
+    table = Table(title="Installed data and controls")
+    table.add_column("plugin", no_wrap=True)
+    for column in ("kind", "what it is", "package"):
+        table.add_column(column)
     for name, cls in import_plugins().items():
         sentence = (cls.__doc__ or "").strip().partition("\n")[0]
         table.add_row(name, plugin_kind(name), sentence, cls.__module__.partition(".")[0])

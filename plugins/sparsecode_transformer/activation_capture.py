@@ -79,7 +79,9 @@ class ActivationCapture:
             ValueError: a site is passed never or twice in a pass, or what passes is not a tensor of this shape.
         """
         if not self._handles:
-            raise RuntimeError("ActivationCapture has no hooks: use it as `with ActivationCapture(model, sites) as capture:`")
+            raise RuntimeError(
+                "ActivationCapture has no hooks: use it as `with ActivationCapture(model, sites) as capture:`"
+            )
         device = self._model.device
         self._captured, self._shape = {}, input_ids.shape
         try:

@@ -76,9 +76,7 @@ class LayerStream:
         self, order: torch.Generator, mixing: torch.Generator, size: int, rank: int, world_size: int
     ) -> Iterator[Tensor]:
         blocks = self._capture.stream(self._layer, order, rank, world_size)
-        return shuffled_batches(
-            blocks, size // world_size, self.buffer_size // world_size, self.refill_share, mixing
-        )
+        return shuffled_batches(blocks, size // world_size, self.buffer_size // world_size, self.refill_share, mixing)
 
 
 class LayerSource(Source):

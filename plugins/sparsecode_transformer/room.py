@@ -28,7 +28,7 @@ def check_room(what: str, size: int, store: Path | None) -> None:
     rank_zero_info(f"{what} {where}, and {_in_words(there)} are there")
     if size > there:
         raise OSError(
-            f"{what}, but only {_in_words(there)} are there {where}: lower num_activations, give fewer layers, or {cure}"
+            f"{what}, but there are {_in_words(there)} {where}: lower num_activations, or give fewer layers or {cure}"
         )
 
 

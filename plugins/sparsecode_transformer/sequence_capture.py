@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsecode_pl.data import Progress
-from sparsecode_transformer.batches import Batch, chunks, length_batches
 from sparsecode_transformer.activation_capture import ActivationCapture
+from sparsecode_transformer.batches import Batch, chunks, length_batches
 from sparsecode_transformer.tokens import Sequences
 
 COLUMNS = ("token_id", "position", "document", "document_position")

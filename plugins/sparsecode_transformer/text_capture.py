@@ -109,7 +109,7 @@ class TextCapture:
         longest = longest_input(self.model)
         if longest is not None and recipe.context_length > longest:
             raise ValueError(
-                f"context_length is {recipe.context_length}, but the model takes {longest} tokens: give at most that many"
+                f"context_length is {recipe.context_length}, but the model takes {longest} tokens: give at most that"
             )
         wanted = recipe.num_activations
         if wanted is not None and recipe.max_norm_ratio is not None:
@@ -161,13 +161,15 @@ class TextCapture:
         """Capture the activations of the text, unless that has been done.
 
         Raises:
-            ValueError: the text is too short, an activation is NaN or infinite, or the store was made with other settings.
+            ValueError: the text is too short, an activation is not finite, or the store was made with other settings.
             OSError: there is no room for the activations.
         """
         if self._memory is not None or self._complete_store() is not None:
             return
         dtype = getattr(torch, self.recipe.store_dtype)
-        found = int(self.sequences.kept().sum())  # before a store is begun, so that a text that is too short leaves none behind
+        found = int(
+            self.sequences.kept().sum()
+        )  # before a store is begun, so that a text that is too short leaves none behind
         rows = self.recipe.num_activations or found
         if self.store is None:
             self._check_room(rows, torch.float32)

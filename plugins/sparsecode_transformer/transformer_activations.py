@@ -102,7 +102,9 @@ class TransformerActivations(ActivationDataModule):
         if not 0 < refill_share <= 1:
             raise ValueError(f"refill_share is {refill_share}: give a share in (0, 1]")
         if stream and self.num_workers:
-            raise ValueError(f"num_workers is {self.num_workers}, but a activations of a stream are computed in the main process: give 0")
+            raise ValueError(
+                f"num_workers is {self.num_workers}, but the main process computes the activations of a stream: give 0"
+            )
         if buffer_size < self.batch_size:
             raise ValueError(f"buffer_size is {buffer_size}: give at least batch_size, which is {self.batch_size}")
         self._capture = TextCapture(Recipe(**settings), store, device, stream)

@@ -1,6 +1,7 @@
 """How rows are split, shuffled and loaded."""
 
 import math
+from abc import ABC
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,7 +35,7 @@ class Statistics:
     mean_norm: float
 
 
-class ActivationDataModule(LightningDataModule, Control):
+class ActivationDataModule(LightningDataModule, Control, ABC):
     """Activations, one row for each sample: what a data plugin extends.
 
     A plugin implements `load`, or `sources` if it has several layers or more to say about its rows. This class checks
@@ -99,7 +100,7 @@ class ActivationDataModule(LightningDataModule, Control):
     # --- which rows ------------------------------------------------------------------------------------------------
 
     def load(self) -> Rows:
-        """All rows, (n, d_model), which a plugin implements. A tensor may have any floating dtype; it becomes float32."""
+        """All rows, (n, d_model), which a plugin implements; a tensor of any floating dtype becomes float32."""
         return self.source.load()
 
     def sources(self) -> list[Source]:
@@ -310,6 +311,10 @@ class ActivationDataModule(LightningDataModule, Control):
     def predict_dataloader(self) -> DataLoader[Tensor]:
         """All rows, each once, as pairs (index, rows)."""
         return self._row_loader(torch.arange(len(self.rows)), with_index=True)
+
+
+# Abstract itself, so that the command line never makes one; a subclass needs either `load` or `sources`.
+ActivationDataModule.__abstractmethods__ = frozenset({"load"})
 
 
 class SourceActivations(ActivationDataModule):

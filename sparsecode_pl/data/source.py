@@ -106,7 +106,7 @@ class Source(ABC):
             self._rows = check_activations(self.load(), source=self.label)
         return self._rows
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027 - there may be nothing to free
         """Free what can be made again at little cost. By default nothing: rows that were loaded are kept."""
 
     @property
