@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from sparsecode_pl.data.control import Control
 from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
-from sparsecode_pl.data.old_forms import check_data_form
+from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.source import Source
 from sparsecode_pl.utilities.seeding import generator
@@ -96,6 +96,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         check_data_form(cls)
         super().__init_subclass__(**kwargs)
+        check_asked(cls, "load", ActivationDataModule.sources)
 
     # --- which rows ------------------------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     @cached_property
     def _loaded(self) -> Source:
-        return _Loaded(self)
+        return AnsweredByModule(self)
 
     @cached_property
     def source(self) -> Source:
@@ -170,8 +171,6 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
     @property
     def label(self) -> str:
         """The name of this data in tables and pictures."""
-        if type(self).sources is ActivationDataModule.sources:
-            return type(self).__name__
         sources = self.sources()
         return sources[0].label if len(sources) == 1 else f"{type(self).__name__}, {len(sources)} layers"
 
@@ -334,21 +333,28 @@ class SourceActivations(ActivationDataModule):
         return [self._source]
 
 
-class _Loaded(Source):
-    """The rows that the `load` of a data module gives."""
+class AnsweredByModule(Source):
+    """The rows of a data module that overrides `load`, and perhaps `label` and `d_model`.
+
+    Args:
+        data: the data module.
+    """
 
     def __init__(self, data: ActivationDataModule) -> None:
         self._data = data
 
     def load(self) -> Rows:
+        """The rows that the data module loads."""
         return self._data.load()
 
     @property
     def label(self) -> str:
-        return self._data.label
+        """The label that the data module has, or the name of its class."""
+        overridden = type(self._data).label is not ActivationDataModule.label
+        return self._data.label if overridden else type(self._data).__name__
 
     @property
     def d_model(self) -> int:
-        if type(self._data).d_model is ActivationDataModule.d_model:
-            return super().d_model
-        return self._data.d_model  # the plugin knows it without loading
+        """The width that the data module knows without loading, or that of the rows."""
+        overridden = type(self._data).d_model is not ActivationDataModule.d_model
+        return self._data.d_model if overridden else super().d_model

@@ -54,6 +54,24 @@ def check_control_form(cls: type) -> None:
             )
 
 
+def check_asked(cls: Any, method: str, asks: object) -> None:
+    """Refuse a data module that overrides a method which its `sources` does not use.
+
+    Args:
+        cls: the data module.
+        method: name of the method.
+        asks: the `sources` that uses it.
+
+    Raises:
+        TypeError: the class inherits another `sources`.
+    """
+    if method in vars(cls) and "sources" not in vars(cls) and cls.sources is not asks:
+        raise TypeError(
+            f"{cls.__name__} defines `{method}`, which is not used, because {cls.sources.__qualname__} gives its rows: "
+            "override `sources`"
+        )
+
+
 def check_made(control: object, made: Any, wanted: type) -> None:
     """Refuse what a control of an earlier form returns.
 

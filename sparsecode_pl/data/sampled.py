@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data.module import ActivationDataModule
+from sparsecode_pl.data.module import ActivationDataModule, AnsweredByModule
+from sparsecode_pl.data.old_forms import check_asked
 from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.source import Source, Stream
 from sparsecode_pl.utilities.seeding import generator
@@ -108,6 +109,10 @@ class SampledActivations(ActivationDataModule):
         self.num_samples = num_samples
         self._streams = stream
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_asked(cls, "draw", SampledActivations.sources)
+
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), that depend on nothing but `random` and the constructor's arguments."""
         if not isinstance(self.source, SampledSource):
@@ -120,23 +125,19 @@ class SampledActivations(ActivationDataModule):
 
     @cached_property
     def _drawn(self) -> Source:
-        return _Drawn(self, self.num_samples, self._streams, self.seed)
+        return _Drawn(self, self.num_samples, self._streams)
 
 
-class _Drawn(SampledSource):
+class _Drawn(AnsweredByModule, SampledSource):
     """The rows that the `draw` of a data module gives."""
 
-    def __init__(self, data: SampledActivations, num_samples: int, stream: bool, seed: int) -> None:
-        super().__init__(num_samples, stream, seed)
+    def __init__(self, data: SampledActivations, num_samples: int, stream: bool) -> None:
+        SampledSource.__init__(self, num_samples, stream, data.seed)
+        self._draw = data.draw
         self._data = data
 
+    def load(self) -> Rows:
+        return SampledSource.load(self)
+
     def draw(self, num: int, random: torch.Generator) -> Tensor:
-        return self._data.draw(num, random)
-
-    @property
-    def label(self) -> str:
-        return self._data.label
-
-    @property
-    def d_model(self) -> int:
-        return self._data.d_model
+        return self._draw(num, random)

@@ -94,7 +94,8 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
         sources = given.sources()
         for source in sources:
             # Data of one layer is used as it is, because a plugin may have changed how it is loaded.
-            layer = Layer(source.label, given if len(sources) == 1 else given.over(source), source.place)
+            data = given if len(sources) == 1 else given.over(source)
+            layer = Layer(data.label, data, source.place)
             if source.place is not None:
                 namesakes = models.setdefault(source.place.model, [])
                 if not any(given is other for other in namesakes):
