@@ -202,12 +202,12 @@ class SparseCodingModule(LightningModule):
 
     def _card(self) -> Card:
         """Where the dictionary comes from, as far as the data tells."""
-        data, place = self.data, self.data.place
+        data, source = self.data, self.data.source
         return Card(
             data=data.label,
-            model=place.model if place else None,
-            layer=place.layer if place else None,
-            source=dict(data.origin or {}),
+            model=source.place.model if source.place else None,
+            layer=source.place.layer if source.place else None,
+            source=dict(source.provenance),
             rows={"train": len(data.train_index), "heldout": len(data.heldout_index)},
             seed=self.seed,
             versions=versions(),

@@ -1,7 +1,8 @@
 """Controls: data known not to be sparse, which the score of real data is held against.
 
-`Gaussian`, `Rademacher` and `HeavyTailed` (paper, section 4.1) need only a width; `MatchedGaussian` and `Shuffled` are
-made from the rows of the data they are a control of; `RandomDictionary` leaves the data and takes the learning away.
+`Gaussian`, `Rademacher` and `HeavyTailed` (paper, section 4.1) need only a width, and are data in their own right too.
+`MatchedGaussian` and `Shuffled` are drawn from the rows of the measured data. `RandomDictionary` keeps the data and
+does not train the dictionary.
 """
 
 from sparsecode_control.gaussian import Gaussian

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from sparsecode_control.unit_norm import UnitNorm
+from sparsecode_control.noise import Noise, NoiseSettings, NoiseSource, UnitNormSource
 
 
-class Gaussian(UnitNorm):
+class Gaussian(Noise):
     """Isotropic Gaussian noise of mean 0 and average norm 1: data without any structure.
 
     Example:
@@ -14,6 +14,14 @@ class Gaussian(UnitNorm):
         >>> data.rows.shape, round(float(data.rows.norm(dim=1).mean()), 4)
         (torch.Size([100, 16]), 1.0)
     """
+
+    def make(self, settings: NoiseSettings) -> NoiseSource:
+        """The rows."""
+        return GaussianSource(settings)
+
+
+class GaussianSource(UnitNormSource):
+    """Rows of isotropic Gaussian noise."""
 
     def draw_raw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows before scaling, (num, d_model)."""

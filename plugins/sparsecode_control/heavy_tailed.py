@@ -6,20 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sparsecode_control.unit_norm import UnitNorm
-from sparsecode_pl.data import ActivationDataModule
+from sparsecode_control.noise import Noise, NoiseSettings, NoiseSource, UnitNormSource
 
 
-class HeavyTailed(UnitNorm):
+class HeavyTailed(Noise):
     """Isotropic noise whose norms follow a Cauchy distribution, scaled to an average norm of 1.
 
-    Single giant rows become atoms, and the scores of the rows trained on then tell of these rows alone: give
-    `clip_norm` to keep them from it.
+    Without `clip_norm`, single giant rows become atoms, and the scores of the training rows describe only these rows.
 
     Args:
-        source: the data that this is a control of.
         clip_norm: norms above this multiple of the median norm are cut down to it; None cuts none.
-        kwargs: the arguments of `ControlActivations`.
+        kwargs: the arguments of `Gaussian`.
 
     Raises:
         ValueError: `clip_norm` is not positive.
@@ -31,23 +28,38 @@ class HeavyTailed(UnitNorm):
         ('HeavyTailed, norms <= 5 x median', 1.0, True)
     """
 
-    def __init__(
-        self, source: ActivationDataModule | None = None, clip_norm: float | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(source=source, **kwargs)
+    def __init__(self, clip_norm: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}: give a multiple of the median norm above 0, or leave it out")
         self.clip_norm = clip_norm
 
     @property
     def label(self) -> str:
-        """The name, and the clipping if any."""
+        """The name of the class, and the clipping if there is any."""
         name = super().label
         return name if self.clip_norm is None else f"{name}, norms <= {self.clip_norm:g} x median"
 
+    def make(self, settings: NoiseSettings) -> NoiseSource:
+        """The rows."""
+        return HeavyTailedSource(settings, self.clip_norm)
+
+
+class HeavyTailedSource(UnitNormSource):
+    """Rows of isotropic noise with Cauchy norms.
+
+    Args:
+        settings: what all noise depends on.
+        clip_norm: norms above this multiple of the median norm are cut down to it; None cuts none.
+    """
+
+    def __init__(self, settings: NoiseSettings, clip_norm: float | None) -> None:
+        super().__init__(settings)
+        self._clip_norm = clip_norm
+
     def draw_raw(self, num: int, random: torch.Generator) -> Tensor:
-        """Fresh rows before scaling, (num, d_model); the median of their norms' distribution is 1."""
+        """Fresh rows before scaling, (num, d_model); the median of the distribution of their norms is 1."""
         norms = torch.empty(num, 1, dtype=torch.float64).cauchy_(generator=random).abs_()
-        if self.clip_norm is not None:
-            norms.clamp_(max=self.clip_norm)
+        if self._clip_norm is not None:
+            norms.clamp_(max=self._clip_norm)
         return normalize(torch.randn(num, self.d_model, generator=random)) * norms.float()

@@ -3,16 +3,24 @@
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data import ControlActivations
+from sparsecode_control.noise import Noise, NoiseSettings, NoiseSource
 
 
-class Rademacher(ControlActivations):
+class Rademacher(Noise):
     """Random signs, scaled so that every row has norm 1: the corners of a cube.
 
     Example:
         >>> Rademacher(d_model=4, num_samples=100).rows.abs().unique()
         tensor([0.5000])
     """
+
+    def make(self, settings: NoiseSettings) -> NoiseSource:
+        """The rows."""
+        return RademacherSource(settings)
+
+
+class RademacherSource(NoiseSource):
+    """Rows of random signs."""
 
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), entries +-1/sqrt(d_model)."""

@@ -1,13 +1,13 @@
 """A dictionary that is not learnt."""
 
-from sparsecode_pl.data import ActivationDataModule, Control
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sparsecode_pl.data import Control
 
 
 class RandomDictionary(Control):
-    """The measured data itself, coded with random atoms that stay as they are: what learning them is worth."""
+    """The measured data itself, coded with random atoms that are not trained: it shows what learning them is worth."""
 
-    random_dictionary = True
-
-    def of(self, source: ActivationDataModule) -> ActivationDataModule:
-        """The source."""
-        return source
+    module: Mapping[str, Any] = MappingProxyType({"learn": False, "init": "random"})

@@ -1,6 +1,5 @@
 """Sparse linear combinations of random features."""
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sparsecode_pl.coding import csr_codes, reconstruct
-from sparsecode_pl.data import GroundTruth, SampledActivations, generator
+from sparsecode_pl.data import GroundTruth, SampledActivations, SampledSource, Source, generator
 
-# Streams of random numbers of our own, beside those of the base class.
+# Streams of random numbers beside those of the base class.
 _FEATURES, _CODES, _NOISE = 10, 11, 12
 _DENSE_ENTRIES = 2**24
 
@@ -19,7 +18,7 @@ class SparseLinear(SampledActivations):
     """Sparse sums of random features plus noise: the true features and their sparsity are known.
 
     Appendix D of "Measuring Feature Sparsity in Language Models" (arXiv 2310.07837). The features are uniform on the
-    unit sphere. In each row each of them is active, independently, with probability `active / num_features`, and its
+    unit sphere. In each row, each of them is active, independently, with probability `active / num_features`, and its
     coefficient is then uniform on [0, 1]. The sums are centred (the scored rows by their mean, streamed ones by its
     expectation), and Gaussian noise of variance `active * noise**2 / d_model` per dimension is added. The features
     depend on `seed`, `num_features` and `d_model` alone.
@@ -38,7 +37,7 @@ class SparseLinear(SampledActivations):
 
     Example:
         >>> data = SparseLinear(d_model=16, active=3, num_samples=100)
-        >>> data.rows.shape, data.ground_truth.codes.shape, data.ground_truth.half_active
+        >>> data.rows.shape, data.source.ground_truth.codes.shape, data.source.ground_truth.half_active
         (torch.Size([100, 16]), torch.Size([100, 64]), 1.5)
     """
 
@@ -63,6 +62,32 @@ class SparseLinear(SampledActivations):
             raise ValueError(f"active is {active}: give a number above 0 and at most num_features, {num_features}")
         if not 0 <= noise < float("inf"):
             raise ValueError(f"noise is {noise}: give a finite number of at least 0")
+        self.num_features = num_features
+        self.active = active
+        self._source = SparseLinearSource(d_model, num_features, active, noise, num_samples, stream, self.seed)
+
+    def sources(self) -> list[Source]:
+        """The sums."""
+        return [self._source]
+
+
+class SparseLinearSource(SampledSource):
+    """The rows of `SparseLinear`, which explains the arguments."""
+
+    _features: Tensor | None = None
+    _codes: Tensor | None = None
+
+    def __init__(
+        self,
+        d_model: int,
+        num_features: int,
+        active: float,
+        noise: float,
+        num_samples: int,
+        stream: bool,
+        seed: int,
+    ) -> None:
+        super().__init__(num_samples, stream, seed)
         self._d_model = d_model
         self.num_features = num_features
         self.active = active
@@ -76,25 +101,36 @@ class SparseLinear(SampledActivations):
     @property
     def label(self) -> str:
         """The name and the mean number of active features."""
-        return f"{type(self).__name__} a={self.active:g}"
+        return f"SparseLinear a={self.active:g}"
 
-    @cached_property
+    @property
     def features(self) -> Tensor:
         """The true features, unit rows, (num_features, d_model) float32."""
-        return normalize(torch.randn(self.num_features, self.d_model, generator=generator(self.seed, _FEATURES)))
+        if self._features is None:
+            random = generator(self.seed, _FEATURES)
+            self._features = normalize(torch.randn(self.num_features, self.d_model, generator=random))
+        return self._features
 
-    @cached_property
+    @property
     def ground_truth(self) -> GroundTruth:
         """The true features, the true codes of `rows` and a/2."""
-        return GroundTruth(features=self.features, codes=self._codes, half_active=self.active / 2)
+        return GroundTruth(features=self.features, codes=self.codes, half_active=self.active / 2)
 
-    @cached_property
-    def _codes(self) -> Tensor:
-        return self._draw_codes(self.num_samples, generator(self.seed, _CODES))
+    @property
+    def codes(self) -> Tensor:
+        """The true codes of `rows`, (num_samples, num_features) sparse CSR."""
+        if self._codes is None:
+            self._codes = self._draw_codes(self.num_samples, generator(self.seed, _CODES))
+        return self._codes
+
+    def release(self) -> None:
+        """Free the rows and the codes."""
+        super().release()
+        self._codes = None
 
     def load(self) -> Tensor:
         """The rows that are scored, (num_samples, d_model), their sums centred by their mean."""
-        sums = reconstruct(self._codes, self.features)
+        sums = reconstruct(self.codes, self.features)
         mean = sums.mean(0, dtype=torch.float64).float()
         return sums.sub_(mean).add_(self._draw_noise(self.num_samples, generator(self.seed, _NOISE)))
 

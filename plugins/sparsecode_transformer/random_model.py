@@ -4,65 +4,80 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparsecode_pl.data import ActivationDataModule, ActivationStore, Control, TensorActivations
-from sparsecode_transformer.hooked_transformer import HookedTransformer
+from sparsecode_pl.data import Control, Source, SubsetSource
+from sparsecode_transformer.layer_source import LayerSource, LayerStream
+from sparsecode_transformer.transformer_activations import TransformerActivations
+
+_MADE_BY = (".TransformerActivations", ".HookedTransformer")  # the second is its name in older stores
 
 
 class RandomModel(Control):
-    """The same layers of the same model on the same text, its weights drawn anew by its own initialiser.
+    """The same layers of the same model on the same text, with weights drawn anew by the model's own initialiser.
 
     What sparsity it has comes from the architecture and the text, not from what the model has learnt. One forward pass
     serves all layers that are measured.
 
     Args:
-        store: folder for the activation stores of the random models, one each; None keeps their activations in memory.
+        store: folder for the activation stores of the random models; None keeps their activations in memory.
         seed: of the weights.
-        kwargs: of no use: batches, rounds and split are those of the measured data.
 
     Raises:
-        ValueError: the measured data is not a layer that `HookedTransformer` heard.
+        ValueError: the seed is negative.
     """
 
-    def __init__(self, store: str | None = None, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(seed=seed, **kwargs)
+    def __init__(self, store: str | None = None, seed: int = 0) -> None:
+        if seed < 0:
+            raise ValueError(f"seed is {seed}: give an integer of at least 0")
         self.store = store
-        self._models: dict[str, dict[str, ActivationDataModule]] = {}
+        self.seed = seed
+        self._models: dict[str, dict[str, Source]] = {}
 
-    def of(self, source: ActivationDataModule) -> ActivationDataModule:
-        """The same layer of the random model."""
-        origin, place = source.origin or {}, source.place
-        if place is None or not str(origin.get("class_path")).endswith(".HookedTransformer"):
+    def of(self, source: Source) -> Source:
+        """The same layer of the random model.
+
+        Raises:
+            ValueError: the source is not a layer whose activations `TransformerActivations` captured.
+        """
+        whole = source.source if isinstance(source, SubsetSource) else source
+        provenance, place = whole.provenance, whole.place
+        if place is None or not str(provenance.get("class_path")).endswith(_MADE_BY):
             raise ValueError(
-                f"RandomModel is a control of HookedTransformer, or of a store that it filled, but {source.label} is "
-                "none: leave RandomModel out"
+                "RandomModel is a control of TransformerActivations, or of a store that it filled, but "
+                f"{source.label} is none: leave RandomModel out"
             )
-        subset, num = None, len(source.rows)
-        if isinstance(source, ActivationStore):
-            subset, num = source.subset, source.num_stored
         settings = {
-            **origin["init_args"],
-            "num_activations": num,
-            "max_norm_ratio": None,  # its norms are of another kind; the tokens are the same but for those
+            **provenance["init_args"],
+            "num_activations": len(whole.rows),
+            "max_norm_ratio": None,  # its norms are of another kind; the tokens are the same except for those
             "random_weights": self.seed,
             "store": None if self.store is None else str(Path(self.store) / place.model),
-            "batch_size": source.batch_size,
-            "batches_per_round": source.batches_per_round,
-            "val_split": source.val_split,
-            "seed": source.seed,
+            **_settings_of_capture(whole),
         }
-        if isinstance(source, HookedTransformer):
-            settings |= {name: getattr(source, name) for name in ("device", "stream", "buffer_size", "refill_share")}
-        key = json.dumps(settings, sort_keys=True)
-        if key not in self._models:
-            self._models[key] = {part.place.layer: part for part in HookedTransformer(**settings).parts() if part.place}
-        layers = self._models[key]
+        layers = self._layers(settings)
         if place.layer not in layers:
             raise ValueError(
                 f"layer is {place.layer!r}, but {settings['model_name_or_path']} has {', '.join(layers)}: it is no "
-                "longer the model that the store was made of, so leave RandomModel out"
+                "longer the model from which the store was made, so leave RandomModel out"
             )
         layer = layers[place.layer]
-        if subset is None:
-            return layer
-        batches = {name: settings[name] for name in ("batch_size", "batches_per_round", "val_split", "seed")}
-        return TensorActivations(layer.rows[subset], name=layer.label, **batches)
+        return SubsetSource(layer, source.index) if isinstance(source, SubsetSource) else layer
+
+    def _layers(self, settings: dict[str, Any]) -> dict[str, Source]:
+        """The layers of a random model by their names, made once."""
+        key = json.dumps(settings, sort_keys=True)
+        if key not in self._models:
+            sources = TransformerActivations(**settings).sources()
+            self._models[key] = {source.place.layer: source for source in sources if source.place is not None}
+        return self._models[key]
+
+
+def _settings_of_capture(source: Source) -> dict[str, Any]:
+    """How the activations were captured, if that is not part of their provenance."""
+    if not isinstance(source, LayerSource):
+        return {}
+    settings: dict[str, Any] = {"device": source.capture.device}
+    if isinstance(source.stream, LayerStream):
+        stream = source.stream
+        settings |= {"stream": True, "buffer_size": stream.buffer_size, "refill_share": stream.refill_share}
+        settings |= {"batch_size": 1, "seed": stream.seed}
+    return settings

@@ -1,4 +1,4 @@
-"""What the activations of a text depend on."""
+"""The settings that activations depend on."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from sparsecode_transformer.text import TextSource
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of `HookedTransformer`, explained there, that decide which activations there are and in which order.
+    """The settings of `TransformerActivations` that decide which activations there are, and in which order.
 
     Raises:
         FileNotFoundError: the model's folder or the text's file is not there.
@@ -63,8 +63,8 @@ class Recipe:
                 f"skip_first is {self.skip_first}: give at least 0 and less than context_length, {self.context_length}"
             )
         if self.streaming and self.num_activations is None and self.max_documents is None:
-            raise ValueError("streaming is true, and the text may never end: give num_activations or max_documents")
-        _ = self.model, self.source  # both check what they are given
+            raise ValueError("streaming is true, and the text may be endless: give num_activations or max_documents")
+        _ = self.model, self.source  # which check the names
 
     @property
     def model(self) -> str:
@@ -78,11 +78,11 @@ class Recipe:
             self.text, self.split, self.text_column, self.streaming, self.max_documents, self.text_revision
         )
 
-    def origin(self) -> dict[str, Any]:
-        """What makes these activations again, wherever it is called: `class_path` and `init_args`."""
+    def provenance(self) -> dict[str, Any]:
+        """What makes these activations again from any working folder: `class_path` and `init_args`."""
         settings = asdict(self)
         for name in ("model_name_or_path", "text"):
             path = Path(settings[name]).expanduser()
             if path.exists():
                 settings[name] = str(path.resolve())
-        return {"class_path": "sparsecode_transformer.HookedTransformer", "init_args": settings}
+        return {"class_path": "sparsecode_transformer.TransformerActivations", "init_args": settings}

@@ -1,4 +1,4 @@
-"""Whether there is room for activations, said before any are made."""
+"""Check that there is room for activations before any are computed."""
 
 import os
 import shutil
@@ -8,31 +8,32 @@ from lightning.pytorch.utilities import rank_zero_info
 
 
 def check_room(what: str, size: int, store: Path | None) -> None:
-    """Say how much room is needed, and check that it is there.
+    """Report how much room is needed, and check that it is there.
 
     Args:
-        what: needs it.
+        what: what needs the room.
         size: bytes.
-        store: folder that it is for; memory if None.
+        store: folder in which it is needed; None means memory.
 
     Raises:
-        OSError: there is too little.
+        OSError: there is too little room.
     """
     what += f" take {_in_words(size)}"
     if store is None:
-        there, where, cure = _total_memory(), "in memory", "a store on disk"
+        there, where, cure = total_memory(), "in memory", "a store on disk"
     else:
         folder = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
         there, where = shutil.disk_usage(folder).free, f"in {store}"
         cure = "another folder as store, or store_dtype float16"
-    rank_zero_info(f"{what} {where}, of {_in_words(there)} there")
+    rank_zero_info(f"{what} {where}, and {_in_words(there)} are there")
     if size > there:
         raise OSError(
-            f"{what}, but there are {_in_words(there)} {where}: lower num_activations, give fewer layers, or {cure}"
+            f"{what}, but there are {_in_words(there)} {where}: lower num_activations, or give fewer layers or {cure}"
         )
 
 
-def _total_memory() -> int:
+def total_memory() -> int:
+    """Bytes of memory in this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -1,4 +1,4 @@
-"""Where in a transformer to listen."""
+"""Where in a transformer activations are captured."""
 
 import re
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class Site:
-    """A place in a model whose activations can be heard.
+    """A place in a model whose activations can be captured.
 
     Attributes:
         name: of the layer, in tables and stores: "3", "mlp.3", or the module's full name.
@@ -63,7 +63,7 @@ class Site:
 def find_sites(
     model: "PreTrainedModel", layers: int | str | list[int | str] = "all", site: SiteKind = "residual"
 ) -> list[Site]:
-    """Find where to listen, in the order of the model.
+    """Find where to capture activations, in the order of the model.
 
     Args:
         model: a transformer without a head, as `load_model` gives it.
@@ -108,7 +108,7 @@ def find_sites(
 
 def _by_name(model: "PreTrainedModel", pattern: str) -> list[Site]:
     prefix = model.base_model_prefix
-    # Containers are never called, so there is nothing to hear of them.
+    # Containers are never called, so they have no activations.
     containers = (nn.ModuleList, nn.ModuleDict)
     names = [name for name, module in model.named_modules() if name and not isinstance(module, containers)]
     matching = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(f"{prefix}.{name}", pattern)]

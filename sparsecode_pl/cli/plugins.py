@@ -2,9 +2,11 @@
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.padding import Padding
 
 from sparsecode_pl.data import import_plugins
+from sparsecode_pl.data.registry import plugin_kind
 
 
 def parser() -> ArgumentParser:
@@ -13,9 +15,11 @@ def parser() -> ArgumentParser:
 
 
 def run(words: list[str]) -> None:
-    """Print the installed plugins, with a line each."""
+    """List the installed data and controls, with a sentence each."""
     parser().parse_args(words)
-    table = Table("plugin", "data", "package", title="Installed data plugins")
+    console = Console()
     for name, cls in import_plugins().items():
-        table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], cls.__module__.partition(".")[0])
-    Console().print(table)
+        sentence = (cls.__doc__ or "").strip().partition("\n")[0]
+        package = cls.__module__.partition(".")[0]
+        console.print(f"[bold]{name}[/bold]  ({plugin_kind(name)}; {package})", highlight=False)
+        console.print(Padding(escape(sentence), (0, 0, 0, 4)), highlight=False)

@@ -1,18 +1,26 @@
 """Where activations come from.
 
-`ActivationDataModule` is the contract every plugin extends; `SampledActivations` and `ControlActivations` are the two
-common special cases; `TensorActivations` wraps a tensor you already have; `store` keeps activations on disk. `registry`
+A `Source` is rows, and what is known about them. `ActivationDataModule`, which every data plugin extends, splits,
+shuffles and loads them. A `Control` makes other rows from them, or changes the module. `TensorActivations` wraps a
+tensor you already have, `SampledActivations` draws rows at will, `ActivationStore` reads them from disk. `registry`
 finds the installed plugins.
 """
 
-from sparsecode_pl.data.activation_store import ActivationStore
-from sparsecode_pl.data.base import ActivationDataModule, GroundTruth, Place, Statistics
-from sparsecode_pl.data.control import Control, ControlActivations
+from typing import Any
+
+from sparsecode_pl.data.activation_store import ActivationStore, StoreSource
+from sparsecode_pl.data.cacheable import Cacheable, fill_store
+from sparsecode_pl.data.control import Control, control_random
+from sparsecode_pl.data.control_of import ControlOf
+from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, Statistics
+from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
 from sparsecode_pl.data.registry import available_plugins, import_plugins, load_plugin
 from sparsecode_pl.data.rows import Rows, row_blocks
-from sparsecode_pl.data.sampled import SampledActivations
+from sparsecode_pl.data.sampled import SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
-from sparsecode_pl.data.tensor import TensorActivations
+from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
+from sparsecode_pl.data.subset import SubsetSource
+from sparsecode_pl.data.tensor import TensorActivations, TensorSource
 from sparsecode_pl.store import MemoryWriter, Store, StoreBusyError, StoreWriter, write_store
 from sparsecode_pl.utilities.progress import Progress
 from sparsecode_pl.utilities.seeding import generator
@@ -20,20 +28,30 @@ from sparsecode_pl.utilities.seeding import generator
 __all__ = [
     "ActivationDataModule",
     "ActivationStore",
+    "Cacheable",
     "Control",
-    "ControlActivations",
+    "ControlOf",
     "GroundTruth",
     "MemoryWriter",
     "Place",
     "Progress",
     "Rows",
     "SampledActivations",
+    "SampledSource",
+    "Source",
+    "SourceActivations",
     "Statistics",
     "Store",
     "StoreBusyError",
+    "StoreSource",
     "StoreWriter",
+    "Stream",
+    "SubsetSource",
     "TensorActivations",
+    "TensorSource",
     "available_plugins",
+    "control_random",
+    "fill_store",
     "generator",
     "import_plugins",
     "load_plugin",
@@ -41,3 +59,10 @@ __all__ = [
     "shuffled_batches",
     "write_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Explain names of earlier versions."""
+    if name == "ControlActivations":
+        raise ImportError(CONTROL_ACTIVATIONS)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,54 +1,74 @@
-"""The installed plugins, found through the entry-point group `sparsecode_pl.datamodules`."""
+"""The installed data and controls, found through the groups `sparsecode_pl.datamodules` and `sparsecode_pl.controls`.
 
-import difflib
-from importlib.metadata import EntryPoint, entry_points
+A class that is both data and a control may stand in both groups. All data can be a control of other data; those that
+stand in the second group are meant for it.
+"""
 
-from lightning.pytorch.utilities import rank_zero_warn
+from importlib.metadata import EntryPoint
 
-from sparsecode_pl.data.base import ActivationDataModule
+from sparsecode_pl.data.control import Control
+from sparsecode_pl.data.module import ActivationDataModule
+from sparsecode_pl.utilities import entry_points
 
-GROUP = "sparsecode_pl.datamodules"
+DATA_GROUP = "sparsecode_pl.datamodules"
+CONTROL_GROUP = "sparsecode_pl.controls"
+
+#: New names of plugins that were renamed.
+_RENAMED = {"HookedTransformer": "TransformerActivations"}
+
+
+def available_data() -> dict[str, EntryPoint]:
+    """Name and entry point of all installed data, sorted by name; nothing is imported."""
+    return entry_points.available(DATA_GROUP)
+
+
+def available_controls() -> dict[str, EntryPoint]:
+    """Name and entry point of all installed controls, sorted by name; nothing is imported."""
+    return entry_points.available(CONTROL_GROUP)
 
 
 def available_plugins() -> dict[str, EntryPoint]:
-    """Name and entry point of every installed plugin, sorted by name; nothing is imported."""
-    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
+    """Name and entry point of all installed data and controls, sorted by name; nothing is imported."""
+    return dict(sorted((available_controls() | available_data()).items()))
 
 
-def load_plugin(name: str) -> type[ActivationDataModule]:
-    """Import the class of one plugin.
+def load_plugin(name: str) -> type[Control]:
+    """Import the class of one plugin, data or a control.
 
     Args:
         name: its name in the entry-point group, such as "SparseLinear".
 
     Raises:
-        ValueError: no plugin has this name; the nearest is suggested.
-        TypeError: the entry point is not an `ActivationDataModule`.
+        ValueError: no plugin has this name; the message suggests the nearest one.
+        TypeError: the entry point is not an `ActivationDataModule`, or not a `Control`.
     """
-    plugins = available_plugins()
-    if name not in plugins:
-        raise ValueError(unknown_plugin(name))
-    cls = plugins[name].load()
-    if not (isinstance(cls, type) and issubclass(cls, ActivationDataModule)):
-        raise TypeError(f"plugin {name} ({plugins[name].value}) is {cls!r}: make it a subclass of ActivationDataModule")
-    return cls
+    if name in available_data():
+        return entry_points.load(DATA_GROUP, name, ActivationDataModule)
+    if name in available_controls():
+        return entry_points.load(CONTROL_GROUP, name, Control)
+    raise ValueError(unknown_plugin(name))
 
 
-def import_plugins() -> dict[str, type[ActivationDataModule]]:
-    """Import all plugins, so that their short names are known; one that fails is left out with a warning."""
-    loaded = {}
-    for name in available_plugins():
-        try:
-            loaded[name] = load_plugin(name)
-        except Exception as error:  # a third party's package may fail in any way, and must not take the others along
-            rank_zero_warn(f"plugin {name} is left out, it cannot be imported: {type(error).__name__}: {error}")
-    return loaded
+def import_plugins() -> dict[str, type[Control]]:
+    """Import all data and controls, so that their short names are known; one that fails is left out with a warning."""
+    data = entry_points.load_all(DATA_GROUP, ActivationDataModule)
+    controls = entry_points.load_all(CONTROL_GROUP, Control)
+    return dict(sorted((controls | data).items()))
+
+
+def plugin_kind(name: str) -> str:
+    """What an installed plugin is: "data", "control" or "data, control"."""
+    groups = {"data": available_data(), "control": available_controls()}
+    return ", ".join(kind for kind, names in groups.items() if name in names)
 
 
 def unknown_plugin(name: str) -> str:
-    """The message for a name that no plugin has."""
-    names = list(available_plugins())
-    lowered = {candidate.lower(): candidate for candidate in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.4)
-    hint = f"did you mean {lowered[near[0]]}? " if near else ""
-    return f"no plugin is called {name!r}: {hint}Installed: {', '.join(names) or 'none'}"
+    """The message for a name that no plugin has, or none of the kind that was asked for."""
+    if name in _RENAMED:
+        return f"{name} is now {_RENAMED[name]}: give the new name"
+    if name in available_controls() and name not in available_data():
+        return (
+            f"{name} is a control: list it under controls of `sparsecode measure`. To fit it alone, give "
+            f"--data ControlOf --data.control {name} --data.data NAME"
+        )
+    return entry_points.unknown(name, available_plugins())

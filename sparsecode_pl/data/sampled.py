@@ -1,31 +1,98 @@
-"""Activations drawn from a known distribution."""
+"""Activations that are drawn from a known distribution."""
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data.base import ActivationDataModule
+from sparsecode_pl.data.module import ActivationDataModule, AnsweredByModule
+from sparsecode_pl.data.old_forms import check_asked
+from sparsecode_pl.data.rows import Rows
+from sparsecode_pl.data.source import Source, Stream
 from sparsecode_pl.utilities.seeding import generator
 
 _ROWS, _STREAM = 2, 3
 
 
-class SampledActivations(ActivationDataModule):
-    """Activations that can be drawn at will: a fixed set of them, or fresh ones for every batch.
+class SampledSource(Source):
+    """Rows that can be drawn at will. A subclass implements `draw`.
 
-    A plugin implements `draw`. The `num_samples` rows drawn at the start are what is scored; with `stream` the
-    dictionary never trains on them.
+    `num_samples` rows are drawn when they are first asked for, and scored. `sparsecode measure` draws the rows of a
+    control when its fit begins, and frees them afterwards.
 
     Args:
-        num_samples: rows that are trained on and scored; with `stream` only scored.
+        num_samples: rows that are scored.
+        stream: draw fresh rows for every training batch, instead of training on the rows that are scored.
+        seed: of all draws.
+    """
+
+    def __init__(self, num_samples: int, stream: bool, seed: int) -> None:
+        self._num_samples = num_samples
+        self._streams = stream
+        self.seed = seed
+
+    @abstractmethod
+    def draw(self, num: int, random: torch.Generator) -> Tensor:
+        """Fresh rows, (num, d_model), that depend on nothing but `random` and the constructor's arguments."""
+
+    def random(self, *key: int) -> torch.Generator:
+        """The generator for one purpose, a function of the seed and of `key`."""
+        return generator(self.seed, *key)
+
+    @property
+    def num_samples(self) -> int:
+        """Number of rows that are scored."""
+        return self._num_samples
+
+    def load(self) -> Rows:
+        """The rows that are scored, (num_samples, d_model)."""
+        return self.draw(self.num_samples, self.random(_ROWS))
+
+    def release(self) -> None:
+        """Free the rows; they are drawn again when they are asked for."""
+        self._rows = None
+
+    @property
+    def stream(self) -> Stream | None:
+        """Fresh rows for every training batch, if the source was told so."""
+        return _Draws(self) if self._streams else None
+
+
+class _Draws:
+    """The stream of a sampled source."""
+
+    def __init__(self, source: SampledSource) -> None:
+        self._source = source
+
+    def batch(self, epoch: int, index: int, size: int, rank: int, world_size: int) -> Tensor:
+        """This process's share of a batch, which each process draws whole."""
+        return self._source.draw(size, self._source.random(_STREAM, epoch, index))[rank::world_size]
+
+    def sample(self, num: int, random: torch.Generator) -> Tensor:
+        """Fresh rows, (num, d_model)."""
+        return self._source.draw(num, random)
+
+    def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:
+        """There are always enough."""
+
+
+class SampledActivations(ActivationDataModule):
+    """Activations that can be drawn at will: a fixed set of rows, or fresh rows for every batch.
+
+    A plugin implements `draw` and `d_model`, or `sources` with a `SampledSource`. The `num_samples` rows drawn at the
+    start are scored; with `stream` the dictionary is never trained on them.
+
+    Args:
+        num_samples: rows that are trained on and scored; with `stream` they are only scored.
         stream: draw fresh rows for every training batch.
-        batches_per_round: training batches an epoch; if None, 50, and 240 with `stream`, whose rows cost nothing.
+        batches_per_round: training batches in an epoch; if None, 50, and 240 with `stream`, where rows cost nothing.
         kwargs: the other arguments of `ActivationDataModule`.
 
     Raises:
-        ValueError: fewer than 2 samples.
+        ValueError: there are fewer than 2 samples.
+        TypeError: the class implements neither `draw` nor `sources`.
     """
 
     def __init__(
@@ -34,29 +101,43 @@ class SampledActivations(ActivationDataModule):
         if batches_per_round is None:
             batches_per_round = 240 if stream else 50
         super().__init__(batches_per_round=batches_per_round, **kwargs)
+        cls, base = type(self), SampledActivations
+        if cls.draw is base.draw and cls.sources is base.sources:
+            raise TypeError(f"{cls.__name__} has no rows: implement `draw`, which returns fresh ones")
         if num_samples < 2:
             raise ValueError(f"num_samples is {num_samples}: give at least 2")
         self.num_samples = num_samples
-        self.stream = stream
+        self._streams = stream
 
-    @abstractmethod
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_asked(cls, "draw", SampledActivations.sources)
+
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), that depend on nothing but `random` and the constructor's arguments."""
+        if not isinstance(self.source, SampledSource):
+            raise TypeError(f"{self.label} comes from a {type(self.source).__name__}: make it a SampledSource")
+        return self.source.draw(num, random)
 
-    def random(self, *key: int) -> torch.Generator:
-        """A generator for one purpose: a function of the seed and of `key`."""
-        return generator(self.seed, *key)
+    def sources(self) -> list[Source]:
+        """The rows, which `draw` gives unless a plugin says otherwise."""
+        return [self._drawn]
 
-    def load(self) -> Tensor:
-        """The rows that are scored, (num_samples, d_model)."""
-        return self.draw(self.num_samples, self.random(_ROWS))
+    @cached_property
+    def _drawn(self) -> Source:
+        return _Drawn(self, self.num_samples, self._streams)
 
-    def sample(self, num: int, random: torch.Generator) -> Tensor:
-        """Training rows chosen at random, (num, d_model): fresh ones with `stream`."""
-        return self.draw(num, random) if self.stream else super().sample(num, random)
 
-    def train_batch(self, epoch: int, index: int) -> Tensor:
-        """The global training batch: fresh rows with `stream`, else rows of the fixed set."""
-        if self.stream:
-            return self.draw(self.global_batch(), self.random(_STREAM, epoch, index))
-        return super().train_batch(epoch, index)
+class _Drawn(AnsweredByModule, SampledSource):
+    """The rows that the `draw` of a data module gives."""
+
+    def __init__(self, data: SampledActivations, num_samples: int, stream: bool) -> None:
+        SampledSource.__init__(self, num_samples, stream, data.seed)
+        self._draw = data.draw
+        self._data = data
+
+    def load(self) -> Rows:
+        return SampledSource.load(self)
+
+    def draw(self, num: int, random: torch.Generator) -> Tensor:
+        return self._draw(num, random)

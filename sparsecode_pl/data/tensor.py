@@ -1,19 +1,84 @@
-"""A tensor as a data module."""
+"""Activations that are in memory already."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data.base import ActivationDataModule
+from sparsecode_pl.data.module import ActivationDataModule
+from sparsecode_pl.data.source import GroundTruth, Place, Source
 
 
-class TensorActivations(ActivationDataModule):
-    """Activations that you already have in memory.
+class TensorSource(Source):
+    """The rows of a tensor.
 
     Args:
         x: the rows, (n, d_model), floating point.
-        name: what tables and pictures call them.
+        label: their name in tables and pictures.
+        columns: one entry for each row, such as its token.
+        place: the layer of a model that they come from.
+        provenance: how they were made, in plain types.
+        ground_truth: the known answer, if there is one.
+
+    Example:
+        >>> TensorSource(torch.eye(3), label="mine", place=Place("my model", "2")).rows.shape
+        torch.Size([3, 3])
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        label: str = "activations",
+        *,
+        columns: Mapping[str, list[str] | Tensor] | None = None,
+        place: Place | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        ground_truth: GroundTruth | None = None,
+    ) -> None:
+        self._x = torch.as_tensor(x)
+        self._label = label
+        self._columns = dict(columns or {})
+        self._place = place
+        self._provenance = dict(provenance or {})
+        self._ground_truth = ground_truth
+
+    def load(self) -> Tensor:
+        """The tensor given."""
+        return self._x
+
+    @property
+    def label(self) -> str:
+        """The name given."""
+        return self._label
+
+    @property
+    def columns(self) -> Mapping[str, list[str] | Tensor]:
+        """The columns given."""
+        return self._columns
+
+    @property
+    def place(self) -> Place | None:
+        """The layer given."""
+        return self._place
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The provenance given."""
+        return self._provenance
+
+    @property
+    def ground_truth(self) -> GroundTruth | None:
+        """The answer given."""
+        return self._ground_truth
+
+
+class TensorActivations(ActivationDataModule):
+    """Activations that you have in memory already.
+
+    Args:
+        x: the rows, (n, d_model), floating point.
+        name: their name in tables and pictures.
         kwargs: the arguments of `ActivationDataModule`.
 
     Example:
@@ -24,14 +89,8 @@ class TensorActivations(ActivationDataModule):
 
     def __init__(self, x: Tensor, name: str = "activations", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._x = torch.as_tensor(x)
-        self._name = name
+        self._source = TensorSource(x, name)
 
-    @property
-    def label(self) -> str:
-        """The name given."""
-        return self._name
-
-    def load(self) -> Tensor:
+    def sources(self) -> list[Source]:
         """The tensor given."""
-        return self._x
+        return [self._source]

@@ -1,6 +1,5 @@
 """One fit of a measurement: a dictionary is learnt, scored and saved."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +43,16 @@ def fit_subject(subject: Subject, number: int, folder: Path, make_trainer: Train
         make_trainer: makes the trainer.
         plan: what is to be scored, and how.
     """
+    try:
+        return _fit(subject, number, folder, make_trainer, plan)
+    finally:
+        subject.data.release()
+
+
+def _fit(subject: Subject, number: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
     start = time.perf_counter()
     module = subject.module.fresh(seed=subject.module.seed + number)
-    data = copy.copy(subject.data)
+    data = subject.data
     trainer = make_trainer(module, folder)
     trainer.fit(module, datamodule=data)
     dictionary = module.dictionary.to(trainer.strategy.root_device)
@@ -72,8 +78,8 @@ def fit_subject(subject: Subject, number: int, folder: Path, make_trainer: Train
         "rounds": trainer.current_epoch,
         "seconds": time.perf_counter() - start,
     }
-    if data.ground_truth is not None:
-        named |= _truth(dictionary, data.ground_truth)
+    if data.source.ground_truth is not None:
+        named |= _truth(dictionary, data.source.ground_truth)
     fit = Fit(module.seed, folder, {} if error else named, training_penalty_scores, error)
     if trainer.is_global_zero:
         dictionary.card = replace(dictionary.card, scores=training_penalty_scores if error else named)

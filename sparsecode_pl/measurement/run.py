@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.data import ActivationDataModule, Control
 from sparsecode_pl.measurement.fit import TrainerFactory, fit_subject
 from sparsecode_pl.measurement.jobs import Failure, Job, run_jobs
 from sparsecode_pl.measurement.plan import Plan
@@ -30,7 +30,7 @@ class MeasurementError(RuntimeError):
 def measure(
     module: SparseCodingModule,
     data: ActivationDataModule | Sequence[ActivationDataModule],
-    controls: Sequence[ActivationDataModule] = (),
+    controls: Sequence[Control] = (),
     *,
     seeds: int = 1,
     explained_variance: float | None = None,
@@ -52,7 +52,7 @@ def measure(
     Args:
         module: an untrained module; each fit has a fresh one of its settings and of the data's width.
         data: what is measured; several of them go into one table and one picture.
-        controls: what each is held against, see `Control`; other data is taken as it is.
+        controls: what each is held against, see `Control`; other data of the same width can be one too.
         seeds: fits of each data set, from different initial dictionaries, >= 1.
         explained_variance: score each dictionary at the largest penalty at which its codes explain this share of the
             variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.

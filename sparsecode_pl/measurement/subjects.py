@@ -1,9 +1,10 @@
 """What a measurement fits: the data, layer by layer, and the controls of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sparsecode_pl.data import ActivationDataModule, Control, Place, SampledActivations
+from sparsecode_pl.data import ActivationDataModule, Control, Place, SampledSource, Source
+from sparsecode_pl.data.old_forms import check_made
 from sparsecode_pl.module import SparseCodingModule
 
 
@@ -14,10 +15,10 @@ class Subject:
     Attributes:
         label: its name in the record.
         title: its name among all subjects.
-        data: the activations.
+        data: the activations. Call `data.release()` after each fit.
         module: an untrained module of the data's width.
-        place: which layer of which model, unlike that of any other measured subject; None where it is none.
-        control_of: number of the subject that this is a control of; None where it is itself what is measured.
+        place: the layer of a model that it comes from, unlike that of any other measured subject; None if it does not.
+        control_of: number of the subject that this is a control of; None if it is itself what is measured.
     """
 
     label: str
@@ -31,52 +32,85 @@ class Subject:
 def prepare(
     module: SparseCodingModule,
     data: ActivationDataModule | Sequence[ActivationDataModule],
-    controls: Sequence[ActivationDataModule] = (),
+    controls: Sequence[Control] = (),
 ) -> list[Subject]:
-    """List the subjects, and load and check their data before the first fit; only random controls are drawn later.
+    """List the subjects, and load and check their data before the first fit. Random rows are drawn when a fit begins.
 
     Args:
-        module: an untrained module of the width of the first data; layers of other width get one of their own width.
+        module: an untrained module of the width of the first data; layers of other widths get one of their own width.
         data: what is measured.
-        controls: what each is held against.
+        controls: what each layer is held against.
 
     Returns:
         Each layer of the data, followed by its controls.
 
     Raises:
         ValueError: data, controls or module are wrong or do not fit together.
+        TypeError: a control is none, or returns no source.
     """
+    layers = list_layers(data)
     subjects: list[Subject] = []
-    sources = [data] if isinstance(data, ActivationDataModule) else data
-    parts = [(number, part) for number, source in enumerate(sources) for part in source.parts()]
-    models: dict[str, list[int]] = {}  # the sources that have a model of this name
-    for source, part in parts:
-        _load(part)
+    for layer in layers:
+        layer.data.setup("fit")
         if not subjects:
-            module.check_width(part)
-        fitting = module if part.d_model == module.dictionary.shape[1] else module.fresh(d_model=part.d_model)
+            module.check_width(layer.data)
+        width = layer.data.d_model
+        fitting = module if width == module.dictionary.shape[1] else module.fresh(d_model=width)
         number = len(subjects)
-        label, place = part.label, part.place
-        if place is not None:
-            namesakes = models.setdefault(place.model, [])
-            if source not in namesakes:
-                namesakes.append(source)
-            if source != namesakes[0]:
-                model = f"{place.model} ({1 + namesakes.index(source)})"
-                label, place = f"{model} layer {place.layer}", Place(model, place.layer)
-        subjects.append(Subject(label, label, part, fitting, place))
+        subjects.append(Subject(layer.label, layer.label, layer.data, fitting, layer.place))
         for control in controls:
-            rendering = control.of(part) if isinstance(control, Control) else control
-            if not isinstance(rendering, SampledActivations):
-                _load(rendering)
-            fitting.check_width(rendering)
-            random_dictionary = isinstance(control, Control) and control.random_dictionary
-            twin = fitting.fresh(learn=False, init="random") if random_dictionary else fitting
-            title = control.label if len(parts) == 1 else f"{label}, {control.label}"
-            subjects.append(Subject(control.label, title, rendering, twin, place, control_of=number))
+            rows = _rows_of(control, layer.data.source)
+            held_against = layer.data.over(rows)
+            if not isinstance(rows, SampledSource):
+                held_against.setup("fit")
+            fitting.check_width(held_against)
+            changed = fitting.fresh(**control.module) if control.module else fitting
+            title = control.label if len(layers) == 1 else f"{layer.label}, {control.label}"
+            subjects.append(Subject(control.label, title, held_against, changed, layer.place, control_of=number))
     return subjects
 
 
-def _load(data: ActivationDataModule) -> None:
-    data.prepare_data()
-    data.setup("fit")
+@dataclass(frozen=True)
+class Layer:
+    """What is measured by itself.
+
+    Attributes:
+        label: its name, unlike that of any other layer of a model.
+        data: its rows.
+        place: the layer of a model that it comes from, unlike any other; None if it does not.
+    """
+
+    label: str
+    data: ActivationDataModule
+    place: Place | None
+
+
+def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> list[Layer]:
+    """The layers of all data. Models of the same name get a number, so that they can be told apart."""
+    found: list[Layer] = []
+    models: dict[str, list[ActivationDataModule]] = {}  # the data that have a model of this name
+    for given in [data] if isinstance(data, ActivationDataModule) else data:
+        given.prepare_data()
+        sources = given.sources()
+        for source in sources:
+            # Data of one layer is used as it is, because a plugin may have changed how it is loaded.
+            data = given if len(sources) == 1 else given.over(source)
+            layer = Layer(data.label, data, source.place)
+            if source.place is not None:
+                namesakes = models.setdefault(source.place.model, [])
+                if not any(given is other for other in namesakes):
+                    namesakes.append(given)
+                number = next(i for i, other in enumerate(namesakes, start=1) if given is other)
+                if number > 1:
+                    place = Place(f"{source.place.model} ({number})", source.place.layer)
+                    layer = replace(layer, label=f"{place.model} layer {place.layer}", place=place)
+            found.append(layer)
+    return found
+
+
+def _rows_of(control: Control, source: Source) -> Source:
+    if not isinstance(control, Control):
+        raise TypeError(f"controls have a {type(control).__name__}: give a Control, or data of the same width")
+    rows = control.of(source)
+    check_made(control, rows, Source)
+    return rows

@@ -58,7 +58,7 @@ def write_store(
         ...         yield {"mlp": np.random.randn(100, 8), "token": np.arange(start, start + 100)}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     data = ActivationStore(write_store(folder, arrays(), source={"model": "mine"}), layer="mlp")
-        ...     data.label, data.d_model, data.rows[torch.tensor([7, 999])].shape, int(data.metadata["token"][7])
+        ...     data.label, data.d_model, data.rows[torch.tensor([7, 999])].shape, int(data.source.columns["token"][7])
         ('mine layer mlp', 8, torch.Size([2, 8]), 7)
     """
     if dtype not in DTYPES:

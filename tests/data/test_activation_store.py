@@ -14,12 +14,11 @@ def test_one_layer_is_a_data_set_of_its_own(store, whole):
     assert data.d_model == 5
     assert torch.equal(data.rows[:], rows["model.mlp"])
     assert not isinstance(data.rows, torch.Tensor)
-    assert data.parts() == [data]
-    assert data.place == Place("tiny", "model.mlp")
-    assert data.origin == {"model": "tiny"}
+    assert data.source.place == Place("tiny", "model.mlp")
+    assert data.source.provenance == {"model": "tiny"}
     assert data.label == "tiny layer model.mlp"
-    assert data.metadata.keys() == columns.keys()
-    assert all(torch.equal(data.metadata[name], x) for name, x in columns.items())
+    assert data.source.columns.keys() == columns.keys()
+    assert all(torch.equal(data.source.columns[name], x) for name, x in columns.items())
 
 
 def test_a_number_names_a_layer(store):
@@ -39,23 +38,21 @@ def test_batches_equal_those_of_the_tensor_itself(store, whole):
 
 def test_several_layers_are_taken_one_by_one(store, whole):
     data = ActivationStore(str(store), num_activations=20, seed=3, batch_size=8)
-    assert data.place is None
-    assert data.label == "tiny 2 layers"
+    assert data.label == "ActivationStore, 2 layers"
     assert data.d_model == 3
-    parts = data.parts()
-    assert [part.label for part in parts] == ["tiny layer 0", "tiny layer model.mlp"]
-    assert [part.d_model for part in parts] == [3, 5]
-    assert [part.place for part in parts] == [Place("tiny", "0"), Place("tiny", "model.mlp")]
-    assert {(part.num_activations, part.seed, part.batch_size) for part in parts} == {(20, 3, 8)}
-    assert all(part.parts() == [part] for part in parts)
-    index = parts[1].metadata["token"]
-    for part, x in zip(parts, whole()[0].values(), strict=True):
-        assert torch.equal(part.metadata["token"], index)
-        assert torch.equal(part.rows[:], x[torch.isin(whole()[1]["token"], index)])
+    sources = data.sources()
+    assert [source.label for source in sources] == ["tiny layer 0", "tiny layer model.mlp"]
+    assert [source.d_model for source in sources] == [3, 5]
+    assert [source.place for source in sources] == [Place("tiny", "0"), Place("tiny", "model.mlp")]
+    index = sources[1].columns["token"]
+    for source, x in zip(sources, whole()[0].values(), strict=True):
+        assert torch.equal(source.columns["token"], index)
+        assert torch.equal(source.rows[:], x[torch.isin(whole()[1]["token"], index)])
+        assert data.over(source).batch_size == 8
 
 
 def test_several_layers_are_not_one_data_set(store):
-    message = r"layer is 'all', and the store has 2 layers \(0, model.mlp\), but one dictionary .* `sparsecode measure`"
+    message = r"data are 2 layers \(tiny layer 0, tiny layer model.mlp\), but one dictionary .* `sparsecode measure`"
     with pytest.raises(ValueError, match=message):
         ActivationStore(str(store)).setup()
 
@@ -64,28 +61,27 @@ def test_a_store_of_one_layer_needs_no_name(tmp_path):
     path = write_store(tmp_path / "mine", [np.random.default_rng(0).normal(size=(30, 4))])
     data = ActivationStore(str(path))
     assert data.label == "mine"
-    assert data.place is None
-    assert data.metadata is None
-    assert data.parts() == [data]
+    assert data.source.place is None
+    assert data.source.columns == {}
     data.setup()
     assert data.rows.shape == (30, 4)
 
 
 def test_a_model_without_a_name_is_called_by_its_folder(tmp_path):
     path = write_store(tmp_path / "mine", [{"7": np.ones((3, 2))}])
-    assert ActivationStore(str(path)).place == Place("mine", "7")
+    assert ActivationStore(str(path)).source.place == Place("mine", "7")
     assert ActivationStore(str(path)).label == "mine layer 7"
 
 
 def test_a_subset_is_drawn_by_the_seed(store, whole):
     data, same, other = (ActivationStore(str(store), "0", num_activations=25, seed=seed) for seed in (0, 0, 1))
-    index = [whole()[1]["token"].tolist().index(token) for token in data.metadata["token"].tolist()]
+    index = [whole()[1]["token"].tolist().index(token) for token in data.source.columns["token"].tolist()]
     assert index == sorted(set(index))
     assert len(index) == len(data.rows) == data.rows.shape[0] == 25
     assert torch.equal(data.rows[:], whole()[0]["0"][index])
     assert torch.equal(data.rows[torch.tensor([24, 3])], whole()[0]["0"][[index[24], index[3]]])
-    assert torch.equal(data.metadata["token"], same.metadata["token"])
-    assert not torch.equal(data.metadata["token"], other.metadata["token"])
+    assert torch.equal(data.source.columns["token"], same.source.columns["token"])
+    assert not torch.equal(data.source.columns["token"], other.source.columns["token"])
     everything = ActivationStore(str(store), "0", num_activations=60)
     assert torch.equal(everything.rows[:], whole()[0]["0"])
 

@@ -2,54 +2,58 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from sparsecode_pl.data import TensorActivations, available_plugins, import_plugins, load_plugin, registry
+from sparsecode_pl.data import Control, TensorActivations, available_plugins, import_plugins, load_plugin
+from sparsecode_pl.data.registry import CONTROL_GROUP, DATA_GROUP, plugin_kind, unknown_plugin
+from sparsecode_pl.utilities import entry_points
 
-ENTRIES = {
-    "TensorActivations": "sparsecode_pl.data:TensorActivations",
-    "Sampled": "sparsecode_pl.data:SampledActivations",
-    "NoDataModule": "collections:OrderedDict",
-    "Broken": "no_such_package_anywhere:Thing",
-}
+ENTRIES = [
+    ("TensorActivations", "sparsecode_pl.data:TensorActivations", DATA_GROUP),
+    ("TensorActivations", "sparsecode_pl.data:TensorActivations", CONTROL_GROUP),
+    ("Same", "sparsecode_pl.data:Control", CONTROL_GROUP),
+    ("NoControl", "collections:OrderedDict", CONTROL_GROUP),
+    ("SameData", "sparsecode_pl.data:Control", DATA_GROUP),
+    ("Broken", "no_such_package_anywhere:Thing", DATA_GROUP),
+]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _plugins(monkeypatch):
-    entries = [EntryPoint(name, value, registry.GROUP) for name, value in ENTRIES.items()]
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: [e for e in entries if e.group == group])
+    entries = [EntryPoint(*entry) for entry in ENTRIES]
+    monkeypatch.setattr(entry_points, "entry_points", lambda *, group: [e for e in entries if e.group == group])
 
 
-@pytest.mark.usefixtures("_plugins")
-def test_names_are_listed_without_importing():
-    assert list(available_plugins()) == sorted(ENTRIES)
+def test_data_and_controls_are_listed_together():
+    assert list(available_plugins()) == sorted({name for name, _, _ in ENTRIES})
 
 
-@pytest.mark.usefixtures("_plugins")
-def test_a_plugin_is_loaded_by_name():
+def test_the_kind_is_that_of_the_groups():
+    assert [plugin_kind(name) for name in ("TensorActivations", "Same", "Broken")] == [
+        "data, control",
+        "control",
+        "data",
+    ]
+
+
+def test_data_and_controls_are_loaded_by_name():
     assert load_plugin("TensorActivations") is TensorActivations
+    assert load_plugin("Same") is Control
 
 
-@pytest.mark.usefixtures("_plugins")
-@pytest.mark.parametrize("typo", ["TensorActivation", "tensoractivations", "TENSORACTIVATION"])
-def test_a_typo_gets_the_nearest_name(typo):
-    with pytest.raises(ValueError, match=f"no plugin is called '{typo}': did you mean TensorActivations"):
-        load_plugin(typo)
+def test_each_group_has_a_base_class():
+    with pytest.raises(TypeError, match=r"plugin SameData .* make it a subclass of ActivationDataModule"):
+        load_plugin("SameData")
+    with pytest.raises(TypeError, match=r"plugin NoControl .* make it a subclass of Control"):
+        load_plugin("NoControl")
 
 
-@pytest.mark.usefixtures("_plugins")
-def test_without_a_near_name_all_are_listed():
-    with pytest.raises(ValueError, match="'qqq': Installed: Broken, NoDataModule, Sampled, TensorActivations"):
-        load_plugin("qqq")
+def test_those_that_fail_leave_the_others():
+    with pytest.warns(UserWarning, match="is left out") as warned:
+        assert list(import_plugins()) == ["Same", "TensorActivations"]
+    assert len(warned) == 3
 
 
-@pytest.mark.usefixtures("_plugins")
-def test_what_is_no_data_module_is_refused():
-    with pytest.raises(TypeError, match=r"plugin NoDataModule \(collections:OrderedDict\) is .*ActivationDataModule"):
-        load_plugin("NoDataModule")
-
-
-@pytest.mark.usefixtures("_plugins")
-def test_one_that_fails_leaves_the_others():
-    with pytest.warns(UserWarning, match="plugin (Broken|NoDataModule) is left out") as warned:
-        loaded = import_plugins()
-    assert sorted(loaded) == ["Sampled", "TensorActivations"]
-    assert len([w for w in warned if "is left out" in str(w.message)]) == 2
+def test_a_name_that_is_not_known_gets_the_cure():
+    with pytest.raises(ValueError, match="no plugin is called 'sam': did you mean Same"):
+        load_plugin("sam")
+    assert unknown_plugin("HookedTransformer") == "HookedTransformer is now TransformerActivations: give the new name"
+    assert "Same is a control: list it under controls of `sparsecode measure`" in unknown_plugin("Same")

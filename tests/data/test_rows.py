@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsecode_pl.data import TensorActivations, row_blocks
+from sparsecode_pl.data import Source, TensorActivations, row_blocks
 
 
 class OnDisk:
@@ -36,11 +36,16 @@ def both():
     """The same 20,000 rows in memory and on disk."""
     x = 5 + torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
 
-    class Stored(TensorActivations):
+    class Stored(Source):
         def load(self):
-            return OnDisk(super().load())
+            return OnDisk(x)
 
-    return TensorActivations(x, val_split=0.05), Stored(x, val_split=0.05)
+        @property
+        def label(self):
+            return "activations"
+
+    memory = TensorActivations(x, val_split=0.05)
+    return memory, memory.over(Stored())
 
 
 def test_rows_that_are_not_in_memory_give_the_same_data(both):

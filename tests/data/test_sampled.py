@@ -1,12 +1,23 @@
+import pickle
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from sparsecode_pl.data import Control, ControlActivations
+from sparsecode_pl.data import SampledActivations, SampledSource
 
 
-class Uniform(ControlActivations):
+class Uniform(SampledActivations):
+    """A plugin that implements `draw`."""
+
+    def __init__(self, d_model: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self._width = d_model
+
+    @property
+    def d_model(self) -> int:
+        return self._width
+
     def draw(self, num: int, random: torch.Generator) -> torch.Tensor:
         return torch.rand(num, self.d_model, generator=random)
 
@@ -45,61 +56,17 @@ def test_ranks_share_the_streamed_batch(as_rank: Callable[..., Uniform], workers
         assert torch.equal(torch.stack([one, two], dim=1).flatten(0, 1), whole)
 
 
-def test_a_control_is_learnt_like_its_source(numbered):
-    source = numbered(30, batch_size=7, batches_per_round=11, val_split=0.3, seed=5)
-    for control in (Uniform(source), Uniform()):
-        control.attach(source)
-        assert control.source is source
-        assert control.rows.shape == (30, 2)
-        assert (control.batch_size, control.batches_per_round, control.val_split) == (7, 11, 0.3)
-        assert control.seed == 0
-    assert Uniform(source, num_samples=50).rows.shape == (50, 2)
-    assert Uniform().d_model == 256
-
-
-def test_bad_arguments_are_named(numbered):
+def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="num_samples is 1: give at least 2"):
-        Uniform(num_samples=1)
-    with pytest.raises(ValueError, match="d_model is 0: give at least 1"):
-        Uniform(d_model=0)
-    with pytest.raises(ValueError, match="d_model is 3, but activations has width 2: leave d_model out"):
-        Uniform(numbered(10), d_model=3)
+        Uniform(3, num_samples=1)
 
 
-class Constant(Control):
-    """A control of nothing but a name."""
+def test_what_implements_neither_draw_nor_sources_is_refused():
+    class Nothing(SampledActivations):
+        pass
 
-    def of(self, source):
-        return source
-
-
-def test_a_control_is_one_of_given_data_and_stays_as_it_was(numbered):
-    control, first, second = Uniform(seed=3), numbered(30), numbered(40)
-    _ = control.rows
-    before = dict(vars(control))
-    for source in (first, second):
-        made = control.of(source)
-        assert made is not control
-        assert made.source is source
-        assert made.rows.shape == (len(source.rows), 2)
-    assert vars(control) == before
-    assert control.rows.shape == (16384, 256)
-
-
-def test_a_control_that_names_a_source_stays_with_it(numbered):
-    control = Uniform(numbered(30))
-    assert control.of(numbered(40)) is control
-
-
-def test_a_control_of_its_own_width_is_none_of_other_data(numbered):
-    with pytest.raises(ValueError, match="d_model is 3, but activations has width 2: leave d_model out"):
-        Uniform(d_model=3).of(numbered(10))
-
-
-@pytest.mark.parametrize("use", [lambda data: data.rows, lambda data: data.d_model, lambda data: data.setup()])
-def test_a_control_without_data_of_its_own_says_where_it_belongs(use):
-    with pytest.raises(ValueError, match="Constant has no data of its own: list it under controls of `sparsecode mea"):
-        use(Constant())
+    with pytest.raises(TypeError, match="Nothing has no rows: implement `draw`"):
+        Nothing()
 
 
 def test_a_stream_has_longer_rounds_unless_told_otherwise():
@@ -108,3 +75,36 @@ def test_a_stream_has_longer_rounds_unless_told_otherwise():
         for options in ({}, {"stream": True}, {"stream": True, "batches_per_round": 7})
     ]
     assert rounds == [50, 240, 7]
+
+
+def test_rows_are_let_go_of_and_drawn_again_alike():
+    data = Uniform(d_model=3, num_samples=20)
+    rows = data.rows
+    assert data.rows is rows
+    assert torch.equal(pickle.loads(pickle.dumps(data)).rows, rows)  # noqa: S301
+    data.release()
+    assert data.rows is not rows
+    assert torch.equal(data.rows, rows)
+
+
+class Signs(SampledSource):
+    """A source of its own."""
+
+    d_model = 2
+
+    def draw(self, num: int, random: torch.Generator) -> torch.Tensor:
+        return torch.randint(2, (num, 2), generator=random).float()
+
+
+class Data(SampledActivations):
+    """A plugin that implements `sources`."""
+
+    def sources(self):
+        return [Signs(self.num_samples, False, self.seed)]
+
+
+def test_draws_may_come_from_a_source():
+    data = Data(num_samples=9)
+    assert data.rows.shape == (9, 2)
+    assert data.draw(4, torch.Generator()).shape == (4, 2)
+    assert data.label == "Signs"

@@ -56,7 +56,7 @@ def words(model, text):
     def words(store: Path, **settings) -> list[str]:
         given = {"model_name_or_path": model, "text": text, "device": "cpu", "batch_tokens": 256, "shard_rows": 1500}
         given |= {"num_activations": 40000, "store": store} | settings
-        return ["cache", "--data=HookedTransformer", *(f"--data.{name}={value}" for name, value in given.items())]
+        return ["cache", "--data=TransformerActivations", *(f"--data.{name}={value}" for name, value in given.items())]
 
     return words
 
@@ -115,13 +115,13 @@ def test_a_store_is_filled_once_and_read(words, tmp_path, monkeypatch, caplog):
     main(words(tmp_path / "store", num_activations=2000))
     assert f"--data ActivationStore --data.path {tmp_path / 'store'}" in caplog.text
     data = ActivationStore(str(tmp_path / "store"))
-    assert [part.label for part in data.parts()] == [f"llama layer {layer}" for layer in range(4)]
-    assert {part.rows.shape for part in data.parts()} == {(2000, 16)}
+    assert [part.label for part in data.sources()] == [f"llama layer {layer}" for layer in range(4)]
+    assert {part.rows.shape for part in data.sources()} == {(2000, 16)}
 
     def refuse(*args, **kwargs):
         raise AssertionError("the model is loaded")
 
-    monkeypatch.setattr("sparsecode_transformer.activations.load_model", refuse)
+    monkeypatch.setattr("sparsecode_transformer.text_capture.load_model", refuse)
     content = files(tmp_path / "store")
     main(words(tmp_path / "store", num_activations=2000))
     assert files(tmp_path / "store") == content
@@ -132,7 +132,7 @@ def test_a_configuration_file_says_what_to_keep(words, tmp_path):
     arguments |= {"num_activations": 500, "layers": "[1]"}
     lines = [f"    {name}: {value}" for name, value in arguments.items()]
     (tmp_path / "cache.yaml").write_text(
-        "\n".join(["data:", "  class_path: HookedTransformer", "  init_args:", *lines])
+        "\n".join(["data:", "  class_path: TransformerActivations", "  init_args:", *lines])
     )
     main(["cache", "--config", "cache.yaml"])
     assert list(Store(tmp_path / "store").layers) == ["1"]

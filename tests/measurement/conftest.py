@@ -1,5 +1,4 @@
 from collections.abc import Callable, Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from lightning import Trainer
 from sparsecode_synthetic import SparseLinear
 
 from sparsecode_pl.callbacks import AdaptivePenalty
-from sparsecode_pl.data import ActivationDataModule, Place
+from sparsecode_pl.data import ActivationDataModule, Control, Place, Source, SourceActivations, TensorSource
 from sparsecode_pl.measurement import measure
 from sparsecode_pl.module import SparseCodingModule
 
@@ -41,7 +40,7 @@ def _trainer(module: SparseCodingModule, folder: Path) -> Trainer:
 def run(tmp_path) -> Callable[..., list[dict[str, Any]]]:
     """Measures with quiet trainers, into a temporary folder."""
 
-    def run(module: SparseCodingModule, data: ActivationDataModule, *controls: ActivationDataModule, **options):
+    def run(module: SparseCodingModule, data: ActivationDataModule, *controls: Control, **options):
         return measure(module, data, controls, **{"folder": tmp_path / "runs", "trainer": _trainer, **options})
 
     return run
@@ -65,39 +64,36 @@ def layered() -> type[ActivationDataModule]:
             self, widths: Sequence[int] = (8, 8), model: str = "toy", broken: int | None = None, **kwargs
         ) -> None:
             super().__init__(**{"batch_size": 64, "batches_per_round": 4, **kwargs})
-            self.widths, self.model, self.broken = widths, model, broken
-            self.number: int | None = None
+            self.broken = broken
+            self._sources = [self._source(number, width, model) for number, width in enumerate(widths)]
 
-        def parts(self) -> list[ActivationDataModule]:
-            return [self._part(number) for number in range(len(self.widths))] if self.number is None else [self]
+        def sources(self) -> list[Source]:
+            return self._sources
 
-        def _part(self, number: int) -> ActivationDataModule:
-            part = copy(self)
-            part.number = number
-            return part
-
-        @property
-        def place(self) -> Place | None:
-            return None if self.number is None else Place(self.model, str(self.number))
-
-        @property
-        def label(self) -> str:
-            return f"{self.model} layer {self.number}"
-
-        @property
-        def d_model(self) -> int:
-            return self.widths[self.number or 0]
-
-        def load(self) -> torch.Tensor:
-            random = torch.Generator().manual_seed(self.number)
-            features = torch.nn.functional.normalize(torch.randn(2 * self.d_model, self.d_model, generator=random))
+        @staticmethod
+        def _source(number: int, width: int, model: str) -> Source:
+            random = torch.Generator().manual_seed(number)
+            features = torch.nn.functional.normalize(torch.randn(2 * width, width, generator=random))
             active = torch.rand(300, len(features), generator=random) < 0.1
-            return active * torch.rand(active.shape, generator=random) @ features
+            rows = active * torch.rand(active.shape, generator=random) @ features
+            return TensorSource(rows, label=f"{model} layer {number}", place=Place(model, str(number)))
+
+        def over(self, source: Source) -> ActivationDataModule:
+            settings = {"batch_size": self.batch_size, "batches_per_round": self.batches_per_round, "seed": self.seed}
+            number = self._sources.index(source) if source in self._sources else None
+            made = Broken if number is not None and number == self.broken else SourceActivations
+            return made(source, val_split=self.val_split, **settings)
 
         def train_batch(self, epoch: int, index: int) -> torch.Tensor:
-            if self.number == self.broken:
+            if self.broken == 0:  # its one layer
                 raise RuntimeError("the disk is gone")
             return super().train_batch(epoch, index)
+
+    class Broken(SourceActivations):
+        """Data whose batches fail."""
+
+        def train_batch(self, epoch: int, index: int) -> torch.Tensor:
+            raise RuntimeError("the disk is gone")
 
     return Layered
 

@@ -68,7 +68,7 @@ def test_the_exact_scores_stand_beside_those_of_the_coder(measured):
 
 def test_they_are_those_of_the_saved_dictionary_at_the_penalty_for_scoring(measured, layered):
     (folder, records), _ = measured
-    layer = layered((8,)).parts()[0]
+    layer = layered((8,))
     layer.setup("fit")
     for record, name in ((records[0], "0-toy_layer_0"), (records[2], "2-RandomDictionary")):
         dictionary, lam = Dictionary.from_pretrained(folder / name / "dictionary").double(), record["lam"]

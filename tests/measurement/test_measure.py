@@ -13,7 +13,7 @@ from PIL import Image
 from sparsecode_control import Gaussian, MatchedGaussian, RandomDictionary, Shuffled
 from torchmetrics import MaxMetric
 
-from sparsecode_pl.data import TensorActivations
+from sparsecode_pl.data import Control, SampledSource, TensorActivations
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import load_results
 from sparsecode_pl.measurement.subjects import prepare
@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_the_saved_dictionary(run, make_data, tmp_path)
         assert record[f"{rows}S1"] == pytest.approx(codes.sum() / codes.max(1).sum(), rel=1e-5)
         if not rows:
             assert record["atoms_alive"] == (codes.sum(0) > 0).sum()
-    truth = data.ground_truth.codes.to_dense()
+    truth = data.source.ground_truth.codes.to_dense()
     assert record["half_active"] == 0.75
     assert record["oracle_S1"] == pytest.approx(float(truth.sum() / truth.max(1).values.sum()), rel=1e-5)
     cosines = data.features @ dictionary.atoms.detach().T
@@ -110,17 +110,48 @@ def test_the_picture_is_a_png_that_grows_with_the_controls(run, make_data, tmp_p
     assert 250 < sizes[0][1] < sizes[1][1] < 2000
 
 
-def test_controls_without_a_source_are_made_from_the_data(run, make_data):
-    data, other = make_data(), make_data(seed=9, num_samples=300)
-    controls = [Gaussian(batch_size=7, batches_per_round=1), Gaussian(source=other)]
-    subjects = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, controls)
-    attached = [subject.data for subject in subjects[1:]]
-    assert attached[0].source is data
-    assert attached[0].rows.shape == data.rows.shape
-    assert (attached[0].batch_size, attached[0].batches_per_round) == (128, 6)
-    assert attached[1].source is other
-    assert len(attached[1].rows) == 300
-    assert controls[0].source is None  # and so can be a control of other data next
+def test_controls_are_made_from_the_data_and_loaded_like_it(make_data):
+    data, other = make_data(batch_size=100, val_split=0.3), make_data(seed=9, num_samples=300)
+    controls = [Gaussian(batch_size=7, batches_per_round=1), MatchedGaussian(num_samples=200), other]
+    measured, *held_against = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, controls)
+    assert measured.data is data
+    assert [subject.control_of for subject in held_against] == [0, 0, 0]
+    assert [len(subject.data.rows) for subject in held_against] == [500, 200, 300]
+    for subject in held_against:
+        assert (subject.data.batch_size, subject.data.batches_per_round, subject.data.val_split) == (100, 6, 0.3)
+    assert held_against[2].data.source is other.source
+    assert controls[0].d_model == 256  # it is as it was, and can be a control of other data next
+
+
+def test_what_a_fit_has_drawn_is_let_go_of(run, make_data):
+    data = make_data()
+    run(SparseCodingModule(16, expansion=2, lam=0.1), data)
+    assert data.trainer is None
+    assert data.source._rows is None
+
+
+class OldControl(Control):
+    """Returns a data module, as controls did once."""
+
+    def of(self, source):
+        return TensorActivations(source.rows[:])
+
+
+def test_a_control_of_an_earlier_form_is_shown_the_new_one(run, make_data, no_fit):
+    with pytest.raises(
+        TypeError, match=r"(?s)OldControl.of returned TensorActivations.*def of\(self, source: Source\)"
+    ):
+        run(SparseCodingModule(16), make_data(), OldControl())
+    with pytest.raises(TypeError, match="controls have a int: give a Control, or data of the same width"):
+        run(SparseCodingModule(16), make_data(), 3)
+
+
+def test_the_module_that_a_control_changes_has_its_settings(make_data):
+    given = SparseCodingModule(16, expansion=2)
+    plain, changed = prepare(given, make_data(), [RandomDictionary()])
+    assert plain.module is given
+    assert (changed.module.learn, changed.module.init, changed.module.dictionary.shape) == (False, "random", (32, 16))
+    assert changed.data.source is plain.data.source
 
 
 def test_controls_stream_as_the_data_does_unless_told_otherwise(make_data):
@@ -212,11 +243,20 @@ def test_each_run_has_the_next_number(run, make_data, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == 5
 
 
-class Stumbling(Gaussian):
-    """A control whose batches fail, once the training has begun."""
+class Falling(SampledSource):
+    """Rows that cannot be drawn when the time comes."""
 
-    def train_batch(self, epoch, index):
+    d_model = 16
+
+    def draw(self, num, random):
         raise RuntimeError("the disk is gone")
+
+
+class Stumbling(Control):
+    """A control that fails, once its fit has begun."""
+
+    def of(self, source):
+        return Falling(300, False, 0)
 
 
 def test_what_was_measured_survives_a_control_that_fails(run, make_data, tmp_path):

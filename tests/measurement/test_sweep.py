@@ -12,7 +12,7 @@ from PIL import Image
 from sparsecode_control import Gaussian, MatchedGaussian, RandomDictionary, Shuffled
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparsecode_pl.data import Control, TensorActivations
+from sparsecode_pl.data import Control, SampledSource, TensorActivations
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import fit
 from sparsecode_pl.measurement.subjects import prepare
@@ -97,7 +97,8 @@ def test_a_control_is_held_against_its_own_layer(sweep):
 
 def test_a_layer_of_a_sweep_is_what_it_is_alone(sweep, run, layered):
     _, records = sweep
-    last = layered((8, 12)).parts()[1]
+    data = layered((8, 12))
+    last = data.over(data.sources()[1])
     alone = run(
         SparseCodingModule(12, expansion=2, seed=3), last, MatchedGaussian(), RandomDictionary(), trainer=TRAINER
     )
@@ -185,17 +186,26 @@ def test_a_control_that_there_cannot_be_is_refused_before_anything_is_fitted(run
         run(module(), layered(), Gaussian(), Never())
 
 
-class Watched(Gaussian):
+class Watched(Control):
     """Keeps track of how many of its kind have rows in memory."""
 
     made: list[weakref.ref]
     alive_before: list[int]
 
-    def load(self):
+    def of(self, source):
+        return WatchedRows(len(source.rows), False, 0)
+
+
+class WatchedRows(SampledSource):
+    """Its rows."""
+
+    d_model = 8
+
+    def draw(self, num, random):
         gc.collect()
-        self.alive_before.append(sum(rows() is not None for rows in self.made))
-        rows = super().load()
-        self.made.append(weakref.ref(rows))
+        Watched.alive_before.append(sum(rows() is not None for rows in Watched.made))
+        rows = torch.randn(num, self.d_model, generator=random)
+        Watched.made.append(weakref.ref(rows))
         return rows
 
 
@@ -210,7 +220,7 @@ def test_the_rows_of_random_controls_are_drawn_for_their_fit_and_then_let_go_of(
 
 def test_a_random_dictionary_stays_as_it_was_drawn_while_its_penalty_settles(sweep, layered):
     folder, records = sweep
-    layer, control = layered((8, 12)).parts()[0], records[2]
+    layer, control = layered((8,)), records[2]
     saved = Dictionary.from_pretrained(folder / "2-toy_layer_0_RandomDictionary" / "dictionary")
     assert torch.equal(saved.atoms, SparseCodingModule(8, expansion=2, seed=3).dictionary.atoms)
     torch.testing.assert_close(saved.centre, layer.statistics.mean.float())
@@ -255,7 +265,8 @@ def test_every_record_explains_the_share_and_hardly_more(at_share):
 
 def test_all_rows_are_scored_at_the_penalty_found(at_share, layered):
     folder, records = at_share
-    layer, record = layered().parts()[1], records[3]
+    data, record = layered(), records[3]
+    layer = data.over(data.sources()[1])
     dictionary = Dictionary.from_pretrained(folder / "3-toy_layer_1" / "dictionary")
     for prefix, index in (("", layer.train_index), ("heldout_", layer.heldout_index)):
         x = layer.rows[index]
@@ -277,7 +288,7 @@ def test_the_curves_are_those_of_training_and_the_scores_at_the_share_stand_besi
     folder, records = at_share
     found = events(folder / "0-toy_layer_0")
     trainer = partial(TRAINER, log_every_n_steps=1)
-    (plain,) = run(module(seed=3, expansion=4), layered().parts()[0], trainer=trainer)
+    (plain,) = run(module(seed=3, expansion=4), layered((8,)), trainer=trainer)
     curves = events(tmp_path / "runs" / "version_0" / "0-toy_layer_0")
     assert records[0]["train_lam"] == plain["lam"] == plain["train_lam"]
     assert found["train/S1"][-1].value == pytest.approx(plain["S1"], rel=1e-6)

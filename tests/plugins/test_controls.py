@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -6,14 +7,14 @@ import torch
 from sparsecode_control import Gaussian, HeavyTailed, MatchedGaussian, Rademacher, RandomDictionary, Shuffled
 from sparsecode_synthetic import SparseLinear
 
-from sparsecode_pl.data import ControlActivations, TensorActivations
+from sparsecode_pl.data import SampledActivations, SampledSource, SubsetSource, TensorSource
 
 N, D = 20_000, 12
 UNIT = [Gaussian, Rademacher, HeavyTailed]
 ALL = [*UNIT, MatchedGaussian, Shuffled]
 
 
-def fresh(data: ControlActivations, num: int = N) -> torch.Tensor:
+def fresh(data: SampledSource | SampledActivations, num: int = N) -> torch.Tensor:
     return data.draw(num, torch.Generator().manual_seed(1))
 
 
@@ -22,11 +23,11 @@ def norms(rows: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def source() -> TensorActivations:
+def source() -> TensorSource:
     """Correlated, skewed, not centred, and of rank 3 in 5 dimensions."""
     hidden = torch.randn(N, 3, generator=torch.Generator().manual_seed(0)).exp()
     mix = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 2], [0, 1, 1], [1, 1, 0]])
-    return TensorActivations(hidden @ mix.T + 3, name="source")
+    return TensorSource(hidden @ mix.T + 3, label="source")
 
 
 @pytest.mark.parametrize("control", UNIT)
@@ -62,7 +63,7 @@ def test_rademacher_entries_are_signs():
 def test_heavy_tailed_norms_are_cauchy_and_directions_uniform(streamed):
     data = HeavyTailed(d_model=D, num_samples=N)
     rows = fresh(data) if streamed else data.rows
-    sizes = norms(rows) / data.scale
+    sizes = norms(rows) / data.source.scale
     for q in (0.1, 0.25, 0.5, 0.75, 0.9, 0.99):
         assert float((sizes < math.tan(math.pi / 2 * q)).double().mean()) == pytest.approx(q, abs=0.015)
     directions = rows.double() / norms(rows)[:, None]
@@ -84,7 +85,7 @@ def test_clipped_norms_stop_at_a_multiple_of_the_median(clip_norm):
 
 def test_clipping_leaves_smaller_rows_as_they_are():
     whole, clipped = (HeavyTailed(d_model=D, num_samples=100, clip_norm=clip) for clip in (None, 2))
-    raw, cut = whole.rows / whole.scale, clipped.rows / clipped.scale
+    raw, cut = whole.rows / whole.source.scale, clipped.rows / clipped.source.scale
     small = norms(raw) < 1.99
     torch.testing.assert_close(raw[small], cut[small])
     assert 0 < int((~small).sum()) < 100
@@ -98,7 +99,7 @@ def test_clip_norm_must_be_positive(clip_norm):
 
 def test_matched_gaussian_has_the_mean_and_covariance_of_its_source(source, covariance):
     for streamed in (False, True):
-        data = MatchedGaussian(source)
+        data = MatchedGaussian().of(source)
         rows = fresh(data) if streamed else data.rows
         expected = covariance(source.rows)
         deviation = expected.diag().sqrt()
@@ -111,26 +112,26 @@ def test_matched_gaussian_has_the_mean_and_covariance_of_its_source(source, cova
 def test_matched_gaussian_stays_in_the_span_of_a_source_without_full_rank(source):
     centred = source.rows.double() - source.rows.double().mean(0)
     null = torch.linalg.svd(centred, full_matrices=False).Vh[3:]
-    rows = MatchedGaussian(source).rows.double()
+    rows = MatchedGaussian().of(source).rows.double()
     np.testing.assert_allclose((rows - rows.mean(0)) @ null.T, 0, atol=1e-4)
     assert float(rows.std(0).min()) > 1
 
 
 def test_matched_gaussian_is_gaussian(source):
-    rows = MatchedGaussian(source).rows.double()
+    rows = MatchedGaussian().of(source).rows.double()
     z = (rows - rows.mean(0)) / rows.std(0)
     np.testing.assert_allclose((z**3).mean(0), 0, atol=5 * (15 / N) ** 0.5)
     np.testing.assert_allclose((z**4).mean(0), 3, atol=5 * (96 / N) ** 0.5)
 
 
 def test_matched_gaussian_moments_are_exact(source, covariance):
-    mean, root = MatchedGaussian(source).moments
+    mean, root = MatchedGaussian().of(source).moments
     torch.testing.assert_close(mean, source.rows.double().mean(0))
     torch.testing.assert_close(root @ root.T, covariance(source.rows))
 
 
 def test_shuffled_permutes_every_dimension_on_its_own(source):
-    rows = Shuffled(source).rows
+    rows = Shuffled().of(source).rows
     assert torch.equal(rows.sort(0).values, source.rows.sort(0).values)
     assert abs(np.corrcoef(source.rows.T)[1, 4]) > 0.999  # dimensions 1 and 4 of the source are equal
     correlations = np.corrcoef(np.concatenate([rows, source.rows], axis=1).T)
@@ -140,7 +141,7 @@ def test_shuffled_permutes_every_dimension_on_its_own(source):
 
 
 def test_shuffled_streams_values_of_each_dimension(source):
-    rows = fresh(Shuffled(source), 1000)
+    rows = fresh(Shuffled().of(source), 1000)
     for column, values in zip(rows.T, source.rows.T, strict=True):
         assert set(column.tolist()) <= set(values.tolist())
         assert len(column.unique()) > 950
@@ -149,39 +150,20 @@ def test_shuffled_streams_values_of_each_dimension(source):
 
 
 def test_shuffled_has_as_many_rows_as_its_source(source):
-    assert Shuffled(source, num_samples=N).rows.shape == source.rows.shape
+    assert Shuffled(num_samples=N).of(source).rows.shape == source.rows.shape
     with pytest.raises(ValueError, match=f"num_samples is 7, but source has {N} rows"):
-        Shuffled(source, num_samples=7)
-    with pytest.raises(ValueError, match="num_samples is 7"):
-        Shuffled(num_samples=7).attach(source)
-
-
-@pytest.mark.parametrize("control", [MatchedGaussian, Shuffled])
-@pytest.mark.parametrize(
-    "use", [lambda data: data.rows, lambda data: data.d_model, fresh, lambda data: data.setup()], ids=str
-)
-def test_without_a_source_the_cure_is_named(control, use):
-    with pytest.raises(ValueError, match=f"source is None, and {control.__name__} .*give --data.source, or list it"):
-        use(control())
-
-
-@pytest.mark.parametrize("control", ALL)
-def test_a_source_attached_later_is_the_same_as_one_given(control, source):
-    late = control()
-    late.attach(source)
-    assert late.d_model == 5
-    assert torch.equal(late.rows, control(source).rows)
+        Shuffled(num_samples=7).of(source)
 
 
 @pytest.mark.parametrize("control", ALL)
 def test_draws_are_reproducible_and_differ_by_seed_and_batch(control, source):
-    one, two, other = (control(source, stream=True, seed=seed) for seed in (0, 0, 1))
+    one, two, other = (control(stream=True, seed=seed).of(source) for seed in (0, 0, 1))
     assert torch.equal(one.rows, two.rows)
     assert not torch.equal(one.rows, other.rows)
-    batches = [one.train_batch(epoch, index) for epoch in range(2) for index in range(2)]
-    assert torch.equal(batches[3], two.train_batch(1, 1))
+    batches = [one.stream.batch(epoch, index, 1024, 0, 1) for epoch in range(2) for index in range(2)]
+    assert torch.equal(batches[3], two.stream.batch(1, 1, 1024, 0, 1))
     if control is not Rademacher:  # whose rows are few
-        assert len(torch.cat([*batches, other.train_batch(0, 0)]).unique(dim=0)) == 5 * source.batch_size
+        assert len(torch.cat([*batches, other.stream.batch(0, 0, 1024, 0, 1)]).unique(dim=0)) == 5 * 1024
     random = torch.Generator().manual_seed(0)
     assert not torch.equal(one.draw(20, random), one.draw(20, random))
 
@@ -191,7 +173,8 @@ def test_draws_are_reproducible_and_differ_by_seed_and_batch(control, source):
 def test_a_control_shares_no_random_numbers_with_a_source_of_the_same_seed(control, of):
     # Signs, because the heavy tails have no correlations; all pairs of dimensions, at the same and at the next place.
     source = of(d_model=D, num_samples=4000, stream=True)
-    data = control(source, stream=True)
+    data = source.over(control().of(source.source))
+    assert data.stream
     for x, y in ((source.rows, data.rows), (source.train_batch(0, 0), data.train_batch(0, 0))):
         a, b = x.sign().double(), y.sign().double()
         np.testing.assert_allclose(a.T @ b / len(a), 0, atol=5.5 / len(a) ** 0.5)
@@ -199,26 +182,84 @@ def test_a_control_shares_no_random_numbers_with_a_source_of_the_same_seed(contr
 
 
 def test_labels(source):
-    assert [control(source).label for control in ALL] == [control.__name__ for control in ALL]
+    assert [control().label for control in ALL] == [control.__name__ for control in ALL]
+    assert [control().of(source).label for control in ALL] == [control.__name__ for control in ALL]
     assert HeavyTailed(clip_norm=5).label == "HeavyTailed, norms <= 5 x median"
 
 
 @pytest.mark.parametrize("control", ALL)
 def test_each_source_asked_for_has_a_control_of_its_own(control, source):
-    other = TensorActivations(source.rows[:100] * 2, name="other")
+    other = SubsetSource(source, torch.arange(100))
     asked = control()
+    before = dict(vars(asked))
     one, two = asked.of(source), asked.of(other)
-    assert (one.source, two.source, asked.source) == (source, other, None)
-    assert torch.equal(one.rows, control(source).rows)
-    assert torch.equal(two.rows, control(other).rows)
-    assert len(two.rows) == 100
+    assert (one.rows.shape, two.rows.shape) == ((N, 5), (100, 5))
+    assert torch.equal(one.rows, control().of(source).rows)
+    assert vars(asked) == before
+
+
+@pytest.mark.parametrize("control", [MatchedGaussian, *UNIT])
+def test_a_control_has_the_number_of_rows_and_the_streaming_that_it_was_given(control, source):
+    assert control(num_samples=50).of(source).rows.shape == (50, 5)
+    assert control().of(source).stream is None
+    assert control(stream=True).of(source).stream is not None
+    streaming = SparseLinear(d_model=5, num_samples=30, stream=True).source
+    assert control().of(streaming).stream is not None
+    assert control(stream=False).of(streaming).stream is None
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_rows_are_drawn_when_they_are_asked_for_let_go_of_and_drawn_again_alike(control, source, monkeypatch):
+    drawn = []
+    made = control().of(source)
+    original = type(made).load
+    monkeypatch.setattr(type(made), "load", lambda self: drawn.append(self) or original(self))
+    assert (made.d_model, made.num_samples, drawn) == (5, N, [])
+    rows = made.rows
+    assert made.rows is rows
+    assert drawn == [made]
+    made.release()
+    assert not [x for x in vars(made).values() if x is rows]
+    assert torch.equal(made.rows, rows)
+    assert drawn == [made, made]
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_it_goes_to_another_process_before_and_after_it_is_drawn(control, source):
+    made = control().of(SubsetSource(source, torch.arange(100)))
+    before = pickle.dumps(made)
+    rows = made.rows
+    assert torch.equal(pickle.loads(before).rows, rows)  # noqa: S301
+    assert torch.equal(pickle.loads(pickle.dumps(made)).rows, rows)  # noqa: S301
+
+
+@pytest.mark.parametrize("control", UNIT)
+def test_noise_is_data_in_its_own_right_with_draws_of_its_own(control):
+    data = control(d_model=4, num_samples=60)
+    assert data.rows.shape == (60, 4)
+    assert not torch.equal(data.rows, control().of(data.source).rows)
+    assert (control().d_model, control().num_samples) == (256, 16384)
+
+
+def test_a_width_of_its_own_must_be_that_of_the_data(source):
+    assert Gaussian(d_model=5).of(source).d_model == 5
+    with pytest.raises(ValueError, match="d_model is 8, but source has width 5: leave d_model out"):
+        Gaussian(d_model=8).of(source)
+    with pytest.raises(ValueError, match="d_model is 0: give at least 1"):
+        Gaussian(d_model=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"num_samples": 1}, "num_samples is 1"), ({"seed": -1}, "seed is -1")]
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=f"{message}: give"):
+        MatchedGaussian(**arguments)
 
 
 def test_a_random_dictionary_is_of_the_data_itself(source):
     control = RandomDictionary()
     assert control.of(source) is source
-    assert control.random_dictionary
-    assert not any(other.random_dictionary for other in ALL)
+    assert control.module == {"learn": False, "init": "random"}
+    assert not any(other().module for other in ALL)
     assert control.label == "RandomDictionary"
-    with pytest.raises(ValueError, match="RandomDictionary has no data of its own: list it under controls"):
-        control.setup()

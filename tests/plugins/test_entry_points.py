@@ -1,14 +1,25 @@
 import pytest
 
-from sparsecode_pl.data import ActivationDataModule, available_plugins, load_plugin
+from sparsecode_pl.data import ActivationDataModule, Control, available_plugins, load_plugin
+from sparsecode_pl.data.registry import plugin_kind
 
-OURS = ["Gaussian", "HeavyTailed", "MatchedGaussian", "Rademacher", "Shuffled", "SparseLinear", "TokenEmbeddings"]
+DATA = ["ActivationStore", "ControlOf", "SparseLinear", "TokenEmbeddings", "TransformerActivations"]
+CONTROLS = ["MatchedGaussian", "RandomDictionary", "RandomModel", "Shuffled"]
+BOTH = ["Gaussian", "HeavyTailed", "Rademacher"]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_our_plugins_are_installed_with_a_line_each(name):
+@pytest.mark.parametrize("name", [*DATA, *CONTROLS, *BOTH])
+def test_our_plugins_are_installed_with_a_sentence_each(name):
     assert name in available_plugins()
     plugin = load_plugin(name)
-    assert issubclass(plugin, ActivationDataModule)
+    assert issubclass(plugin, Control)
+    assert issubclass(plugin, ActivationDataModule) is (name not in CONTROLS)
     assert plugin.__name__ == name
-    assert len((plugin.__doc__ or "").splitlines()[0]) > 20
+    sentence = (plugin.__doc__ or "").splitlines()[0]
+    assert len(sentence) > 20
+    assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(("kind", "names"), [("data", DATA), ("control", CONTROLS), ("data, control", BOTH)])
+def test_each_has_its_kind(kind, names):
+    assert [plugin_kind(name) for name in names] == [kind] * len(names)

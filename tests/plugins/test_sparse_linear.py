@@ -13,11 +13,11 @@ def data() -> SparseLinear:
 
 @pytest.fixture(scope="module")
 def codes(data) -> torch.Tensor:
-    return data.ground_truth.codes.to_dense()
+    return data.source.ground_truth.codes.to_dense()
 
 
 def test_features_are_uniform_on_the_sphere():
-    features = SparseLinear(d_model=8, num_features=10_000).features.double()
+    features = SparseLinear(d_model=8, num_features=10_000).source.features.double()
     np.testing.assert_allclose(features.norm(dim=1), 1, atol=1e-6)
     np.testing.assert_allclose(features.mean(0), 0, atol=5 * (1 / 8 / 10_000) ** 0.5)
     np.testing.assert_allclose(features.T @ features / 10_000, np.eye(8) / 8, atol=0.01)
@@ -37,7 +37,7 @@ def test_the_number_of_active_features_is_binomial(codes):
 
 
 def test_coefficients_are_uniform(data):
-    values = data.ground_truth.codes.values()
+    values = data.source.ground_truth.codes.values()
     assert 0 < float(values.min()) < 0.001
     assert 0.999 < float(values.max()) <= 1
     deciles = torch.histc(values, bins=10, min=0, max=1) / len(values)
@@ -45,7 +45,7 @@ def test_coefficients_are_uniform(data):
 
 
 def test_rows_are_the_centred_sums_plus_noise(data, codes):
-    sums = codes.double() @ data.ground_truth.features.double()
+    sums = codes.double() @ data.source.ground_truth.features.double()
     noise = data.rows.double() - (sums - sums.mean(0))
     variance = A * NOISE**2 / D
     np.testing.assert_allclose(noise.mean(0), 0, atol=5 * (variance / N) ** 0.5)
@@ -55,7 +55,7 @@ def test_rows_are_the_centred_sums_plus_noise(data, codes):
 
 def test_without_noise_the_rows_are_the_centred_sums():
     data = SparseLinear(d_model=D, noise=0, num_samples=500)
-    sums = data.ground_truth.codes.to_dense() @ data.features
+    sums = data.source.ground_truth.codes.to_dense() @ data.source.features
     torch.testing.assert_close(data.rows, sums - sums.mean(0))
     np.testing.assert_allclose(data.rows.mean(0), 0, atol=1e-6)
 
@@ -63,12 +63,12 @@ def test_without_noise_the_rows_are_the_centred_sums():
 def test_codes_drawn_in_many_chunks_are_sound(monkeypatch):
     monkeypatch.setattr(sparse_linear, "_DENSE_ENTRIES", 7 * M)
     data = SparseLinear(d_model=D, num_features=M, active=A, noise=0, num_samples=2000)
-    codes = data.ground_truth.codes
+    codes = data.source.ground_truth.codes
     torch.sparse_csr_tensor(
         codes.crow_indices(), codes.col_indices(), codes.values(), codes.shape, check_invariants=True
     )
     dense = codes.to_dense()
-    torch.testing.assert_close(data.rows, dense @ data.features - (dense @ data.features).mean(0))
+    torch.testing.assert_close(data.rows, dense @ data.source.features - (dense @ data.source.features).mean(0))
     assert float((dense > 0).sum(1).double().mean()) == pytest.approx(A, abs=5 * (A / 2000) ** 0.5)
     assert len(dense.unique(dim=0)) > 1900  # no chunk repeats another
 
@@ -85,9 +85,11 @@ def test_the_stream_has_the_distribution_of_the_rows(data, covariance):
 def test_all_data_of_a_seed_share_the_features():
     small = SparseLinear(d_model=16, num_features=4, active=1, noise=0, num_samples=100)
     stream = SparseLinear(d_model=16, num_features=4, active=2, noise=0, num_samples=300, stream=True, batch_size=64)
-    assert torch.equal(small.features, stream.features)
-    assert not torch.equal(small.features, SparseLinear(d_model=16, num_features=4, active=1, seed=1).features)
-    outside = torch.eye(16) - torch.linalg.pinv(small.features) @ small.features
+    assert torch.equal(small.source.features, stream.source.features)
+    assert not torch.equal(
+        small.source.features, SparseLinear(d_model=16, num_features=4, active=1, seed=1).source.features
+    )
+    outside = torch.eye(16) - torch.linalg.pinv(small.source.features) @ small.source.features
     for rows in (small.rows, stream.rows, stream.train_batch(0, 0)):
         np.testing.assert_allclose(rows @ outside, 0, atol=1e-5)
 
@@ -104,8 +106,8 @@ def test_streamed_batches_differ_and_are_reproducible():
 def test_ground_truth_and_label():
     data = SparseLinear(d_model=8, active=2.5, num_samples=10)
     assert data.num_features == 32
-    assert data.ground_truth.half_active == 1.25
-    assert data.ground_truth.codes.layout == torch.sparse_csr
+    assert data.source.ground_truth.half_active == 1.25
+    assert data.source.ground_truth.codes.layout == torch.sparse_csr
     assert data.label == "SparseLinear a=2.5"
     assert SparseLinear().label == "SparseLinear a=5"
 

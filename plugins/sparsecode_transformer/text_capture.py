@@ -1,4 +1,4 @@
-"""The activations of a transformer on a text, heard in one pass and kept."""
+"""The activations of a transformer on a text, captured in one pass and kept."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from sparsecode_pl.data import MemoryWriter, Progress, Rows, Store, StoreBusyError, StoreWriter
+from sparsecode_transformer.activation_capture import ActivationCapture
 from sparsecode_transformer.batches import chunks
-from sparsecode_transformer.harvest import COLUMNS, Hearing, harvest, too_few
-from sparsecode_transformer.listen import Listener
 from sparsecode_transformer.locate import short_name
 from sparsecode_transformer.model import load_model, longest_input
 from sparsecode_transformer.model_files import fingerprint
 from sparsecode_transformer.recipe import Recipe
 from sparsecode_transformer.room import check_room
+from sparsecode_transformer.sequence_capture import COLUMNS, SequenceCapture, too_few, write_captured
 from sparsecode_transformer.sites import Site, find_sites
 from sparsecode_transformer.tokenizer import load_tokenizer
 from sparsecode_transformer.tokens import Sequences, tokenize
@@ -27,30 +27,32 @@ from sparsecode_transformer.tokens import Sequences, tokenize
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: More tokens than asked for are read where some may be left out for their norm.
+#: More tokens than asked for are read if some may be left out for their norm.
 _MARGIN = 1.05
-#: Batches that a stream hears at a time, from sequences sorted by length.
+#: Batches that a stream captures at a time, from sequences sorted by length.
 _WINDOW = 8
 
 
-class TransformerActivations:
-    """Activations at several layers, made when they are first asked for and shared by the data modules of the layers.
+class TextCapture:
+    """The activations at several layers on a text, captured when they are first asked for and shared by all layers.
 
     Args:
         recipe: what they depend on.
-        store: folder that they are kept in; in memory if None.
+        store: folder in which they are kept; None keeps them in memory.
         device: where the model computes.
-        stream: read the text beyond `num_activations` too.
+        stream: also read the text beyond `num_activations`.
 
     Raises:
-        ValueError: `stream` goes with what it cannot.
+        ValueError: `stream` does not go with the recipe.
     """
 
     def __init__(self, recipe: Recipe, store: str | None, device: str, stream: bool) -> None:
         if stream and recipe.num_activations is None:
-            raise ValueError("stream is true and num_activations null: say how many activations are kept for scoring")
+            raise ValueError(
+                "stream is true and num_activations null: give num_activations, the number kept for scoring"
+            )
         if stream and recipe.streaming and recipe.max_documents is None:
-            raise ValueError("stream and streaming are true: give max_documents, for all tokens are kept in memory")
+            raise ValueError("stream and streaming are true: give max_documents, because all tokens are kept in memory")
         self.recipe = recipe
         self.store = None if store is None else Path(store).expanduser()
         self.device = device
@@ -85,7 +87,7 @@ class TransformerActivations:
 
     @cached_property
     def sites(self) -> list[Site]:
-        """Where to listen."""
+        """Where activations are captured."""
         return find_sites(self.model, self.recipe.layers, self.recipe.site)
 
     @cached_property
@@ -93,8 +95,8 @@ class TransformerActivations:
         """The layers by name, with their widths; from the store if it is complete."""
         if (stored := self._complete_store()) is not None:
             return stored.layers
-        with Listener(self.model, self.sites) as listener:
-            return listener.widths()
+        with ActivationCapture(self.model, self.sites) as capture:
+            return capture.widths()
 
     @cached_property
     def sequences(self) -> Sequences:
@@ -107,7 +109,7 @@ class TransformerActivations:
         longest = longest_input(self.model)
         if longest is not None and recipe.context_length > longest:
             raise ValueError(
-                f"context_length is {recipe.context_length}, but the model takes {longest} tokens: give at most so many"
+                f"context_length is {recipe.context_length}, but the model takes {longest} tokens: give at most that"
             )
         wanted = recipe.num_activations
         if wanted is not None and recipe.max_norm_ratio is not None:
@@ -140,7 +142,7 @@ class TransformerActivations:
 
     @cached_property
     def _num_scored(self) -> int:
-        """How many sequences hold what is scored; the stream takes the others."""
+        """Number of sequences whose activations are scored; the stream takes the others."""
         if not self.stream_follows:
             return len(self.sequences)
         wanted = self.recipe.num_activations or 0
@@ -149,43 +151,49 @@ class TransformerActivations:
         enough = int(np.searchsorted(np.cumsum(self.sequences.kept()), wanted)) + 1
         return min(enough, len(self.sequences))
 
-    def _hearing(self, listener: Listener) -> Hearing:
+    def _sequence_capture(self, capture: ActivationCapture) -> SequenceCapture:
         pad_id = self.tokenizer.pad_token_id or 0
-        return Hearing(listener, self.sequences, self.recipe.batch_tokens, pad_id, self.recipe.max_norm_ratio)
+        return SequenceCapture(capture, self.sequences, self.recipe.batch_tokens, pad_id, self.recipe.max_norm_ratio)
 
     # --- what is kept ----------------------------------------------------------------------------------------------
 
-    def harvest(self) -> None:
-        """Hear the text, once; nothing to do where that has been done.
+    def capture(self) -> None:
+        """Capture the activations of the text, unless that has been done.
 
         Raises:
-            ValueError: the text is too short, an activation is NaN or infinite, or the store was made otherwise.
+            ValueError: the text is too short, an activation is not finite, or the store was made with other settings.
             OSError: there is no room for the activations.
         """
         if self._memory is not None or self._complete_store() is not None:
             return
         dtype = getattr(torch, self.recipe.store_dtype)
-        found = int(self.sequences.kept().sum())  # before a store is begun: a text that is too short leaves none behind
+        found = int(
+            self.sequences.kept().sum()
+        )  # before a store is begun, so that a text that is too short leaves none behind
         rows = self.recipe.num_activations or found
         if self.store is None:
             self._check_room(rows, torch.float32)
             with MemoryWriter(self.widths, COLUMNS) as memory:
-                self._hear(memory)
+                self._write(memory)
             self._memory = memory
             return
-        stored = Store(self.store, partial=True).num_rows if Store.exists(self.store) else 0
+        source = {**self.recipe.provenance(), "model": short_name(self.recipe.model_name_or_path), **self._resolved()}
+        stored = 0
+        if Store.exists(self.store):
+            begun = Store(self.store, partial=True)
+            stored = begun.num_rows
+            source["class_path"] = begun.source.get("class_path", source["class_path"])  # it may have its older name
         self._check_room(rows - stored, dtype)
-        source = {**self.recipe.origin(), "model": short_name(self.recipe.model_name_or_path), **self._resolved()}
         store = self.store
         with self._wait_for_writer(
             lambda: StoreWriter(store, self.widths, COLUMNS, dtype=dtype, source=source)
         ) as writer:
             if not writer.complete:  # another process may have filled it meanwhile, on another machine of the run
-                self._hear(writer)
+                self._write(writer)
 
     @staticmethod
     def _wait_for_writer(open_writer: Callable[[], StoreWriter]) -> StoreWriter:
-        """Open a writer, when nobody else has the store open."""
+        """Open a writer as soon as no other process has the store open."""
         while True:
             try:
                 return open_writer()
@@ -193,13 +201,13 @@ class TransformerActivations:
                 rank_zero_info(f"{error}. Waiting")
                 time.sleep(5)
 
-    def _hear(self, writer: StoreWriter | MemoryWriter) -> None:
-        with Listener(self.model, self.sites) as listener:
-            harvest(
-                self._hearing(listener), writer, self._num_scored, self.recipe.num_activations, self.recipe.shard_rows
-            )
+    def _write(self, writer: StoreWriter | MemoryWriter) -> None:
+        recipe = self.recipe
+        with ActivationCapture(self.model, self.sites) as capture:
+            sequences = self._sequence_capture(capture)
+            write_captured(sequences, writer, self._num_scored, recipe.num_activations, recipe.shard_rows)
         if not self.stream_follows:
-            del self.model  # whoever learns next may need the room
+            del self.model  # frees its memory for the training that follows
 
     def _complete_store(self) -> Store | None:
         """The store if it is there and complete.
@@ -210,7 +218,7 @@ class TransformerActivations:
         if self.store is None or not Store.exists(self.store):
             return None
         store = Store(self.store, partial=True)
-        made, asked = store.source.get("init_args", {}), self.recipe.origin()["init_args"]
+        made, asked = store.source.get("init_args", {}), self.recipe.provenance()["init_args"]
         for name, value in asked.items():
             if made.get(name) != value:
                 raise ValueError(
@@ -227,17 +235,17 @@ class TransformerActivations:
         return store if store.complete else None
 
     def rows(self, layer: str) -> Rows:
-        """The activations of a layer, (n, width), heard if they have not been."""
-        self.harvest()
+        """The activations of a layer, (n, width), captured if they have not been."""
+        self.capture()
         return Store(self.store).rows(layer) if self._memory is None else self._memory.rows(layer)  # type: ignore[arg-type]
 
     def columns(self) -> dict[str, Tensor]:
-        """What each activation is of, (n,) int32 each."""
-        self.harvest()
+        """The token of each activation and where it stands, (n,) int32 each."""
+        self.capture()
         return Store(self.store).columns() if self._memory is None else self._memory.columns()  # type: ignore[arg-type]
 
     def num_fresh(self, world_size: int) -> int:
-        """How many sequences the stream has.
+        """Number of sequences in the stream.
 
         Raises:
             ValueError: too few for so many processes.
@@ -251,16 +259,16 @@ class TransformerActivations:
         return fresh
 
     def num_fresh_activations(self) -> int:
-        """How many activations these sequences give before any comes again."""
+        """Number of activations that these sequences give before any is repeated."""
         return int(self.sequences.kept()[self._num_scored :].sum())
 
     def stream(self, layer: str, random: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
-        """Activations of a layer on the rest of the text, again and again in other orders, without end.
+        """Activations of a layer on the rest of the text, over and over in different orders, without end.
 
         Args:
             layer: its name.
             random: what the order is drawn with, the same on every process.
-            rank: this process, which hears its share of the sequences.
+            rank: this process, which captures its share of the sequences.
             world_size: number of processes.
 
         Yields:
@@ -270,20 +278,20 @@ class TransformerActivations:
             ValueError: the rest of the text is too short, or an activation is NaN or infinite.
         """
         fresh = self.num_fresh(world_size)
-        listener = Listener(self.model, [site for site in self.sites if site.name == layer])
-        hearing = self._hearing(listener)
-        with listener:
-            limits = hearing.limits()
+        capture = ActivationCapture(self.model, [site for site in self.sites if site.name == layer])
+        sequences = self._sequence_capture(capture)
+        with capture:
+            limits = sequences.limits()
         lengths = np.diff(self.sequences.starts)
         while True:
             order = (torch.randperm(fresh, generator=random) + self._num_scored).numpy()[rank::world_size]
             for first, last in chunks(lengths[order], _WINDOW * self.recipe.batch_tokens):
-                with listener:  # not left open between two blocks, where another layer may listen to the same model
-                    heard = [
+                with capture:  # closed between two blocks, because another layer may capture from the same model
+                    captured = [
                         (rows[layer].cpu().float(), columns["document"])
-                        for _, rows, columns in hearing.rows(order[first:last], limits)
+                        for _, rows, columns in sequences.rows(order[first:last], limits)
                     ]
-                for block, document in heard:
+                for block, document in captured:
                     bad = ~block.isfinite().all(1)
                     if bad.any():
                         raise ValueError(
@@ -293,7 +301,7 @@ class TransformerActivations:
                     yield block
 
     def _resolved(self) -> dict[str, Any]:
-        """What the settings do not say: which version of the model and the text was met."""
+        """What the settings do not say: the version of the model and of the text."""
         return {
             "revision": getattr(self.model.config, "_commit_hash", None) or self.recipe.revision,
             "fingerprint": fingerprint(self.recipe.model),

@@ -1,11 +1,9 @@
-"""The contract of every source of activations."""
+"""How rows are split, shuffled and loaded."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import ABC
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,18 +11,20 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sparsecode_pl.data.checks import check_activations
+from sparsecode_pl.data.control import Control
 from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
+from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
+from sparsecode_pl.data.source import Source
 from sparsecode_pl.utilities.seeding import generator
 
-# One stream of random numbers for each purpose, so that none disturbs another.
+# Each purpose has its own stream of random numbers, so that none disturbs another.
 _SPLIT, _SHUFFLE = 0, 1
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a dictionary needs to know of the training rows before it sees them.
+    """What a dictionary needs to know about the training rows before it sees them.
 
     Attributes:
         mean: their mean, (d_model,) float64.
@@ -35,46 +35,21 @@ class Statistics:
     mean_norm: float
 
 
-@dataclass(frozen=True)
-class GroundTruth:
-    """The known answer of synthetic data (paper, section 4.1).
+class ActivationDataModule(LightningDataModule, Control, ABC):
+    """Activations, one row for each sample: what a data plugin extends.
 
-    Attributes:
-        features: the true features, unit rows, (num_features, d_model).
-        codes: the true codes of all rows, (n, num_features), sparse CSR.
-        half_active: a/2, half the mean number of active features: the paper's correct value of S1.
-    """
+    A plugin implements `load`, or `sources` if it has several layers or more to say about its rows. This class checks
+    the rows, splits them into training and held-out rows, shuffles them, and gives loaders that share them out over
+    ranks with equal batch counts. Each training epoch is one *round* of `batches_per_round` batches. They are drawn
+    without replacement and pass over the rows as often as needed. Every batch is a pure function of `seed`, epoch and
+    index. So the same configuration gives the same batches on one process or eight, and a run that is resumed at the
+    end of an epoch continues as if it had not stopped.
 
-    features: Tensor
-    codes: Tensor
-    half_active: float
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in which model activations come from.
-
-    Attributes:
-        model: the model's name.
-        layer: the layer's name, such as "3" for a hidden state.
-    """
-
-    model: str
-    layer: str
-
-
-class ActivationDataModule(LightningDataModule, ABC):
-    """Activations, one row a sample: what a plugin extends.
-
-    A plugin implements `load`. It gets from here: checks, the split into training and held-out rows, shuffling,
-    loaders that share the rows out over ranks with equal batch counts, and statistics. Each training epoch is one
-    *round* of `batches_per_round` batches, drawn without replacement and passing over the rows as often as that
-    takes. Every batch is a pure function of `seed`, epoch and index, so the same configuration gives the same batches
-    on one process or eight, and a run resumed at an epoch's end goes on as if it had not stopped.
+    Any data can also be the control of other data of the same width.
 
     Args:
-        batch_size: rows an optimiser step, over all ranks together (rounded down to a multiple of their number).
-        batches_per_round: training batches an epoch, which is a round.
+        batch_size: rows for each optimiser step, over all ranks together (rounded down to a multiple of their number).
+        batches_per_round: training batches in an epoch, which is a round.
         val_split: share of the rows held out from training, in [0, 1).
         num_workers: loader processes.
         seed: of the split, the shuffling and, in random data, the data.
@@ -85,10 +60,8 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: the class implements neither `load` nor `sources`.
     """
-
-    #: True where training batches are drawn fresh instead of from a fixed set of rows.
-    stream: bool = False
 
     def __init__(
         self,
@@ -99,6 +72,9 @@ class ActivationDataModule(LightningDataModule, ABC):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        cls, base = type(self), ActivationDataModule
+        if cls.load is base.load and cls.sources is base.sources:
+            raise TypeError(f"{cls.__name__} has no rows: implement `load`, which returns them as a tensor")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("batches_per_round", batches_per_round, 1),
@@ -117,60 +93,93 @@ class ActivationDataModule(LightningDataModule, ABC):
         self.rank, self.world_size = 0, 1
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
-    @abstractmethod
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        check_data_form(cls)
+        super().__init_subclass__(**kwargs)
+        check_asked(cls, "load", ActivationDataModule.sources)
+
+    # --- which rows ------------------------------------------------------------------------------------------------
+
     def load(self) -> Rows:
-        """All rows, (n, d_model). Called once; a tensor of any floating dtype is checked and kept as float32."""
+        """All rows, (n, d_model), which a plugin implements; a tensor of any floating dtype becomes float32."""
+        return self.source.load()
+
+    def sources(self) -> list[Source]:
+        """The rows, one source for each layer. By default there is one source, whose rows `load` gives."""
+        return [self._loaded]
 
     @cached_property
+    def _loaded(self) -> Source:
+        return AnsweredByModule(self)
+
+    @cached_property
+    def source(self) -> Source:
+        """The rows, if they are of one layer.
+
+        Raises:
+            ValueError: they are of several.
+        """
+        sources = self.sources()
+        if len(sources) != 1:
+            names = ", ".join(source.label for source in sources)
+            raise ValueError(
+                f"data are {len(sources)} layers ({names}), but one dictionary is learnt from one layer: give one of "
+                "them, or use `sparsecode measure`"
+            )
+        return sources[0]
+
+    def over(self, source: Source) -> "ActivationDataModule":
+        """A data module that loads another source with the settings of this one."""
+        return SourceActivations(
+            source,
+            batch_size=self.batch_size,
+            batches_per_round=self.batches_per_round,
+            val_split=self.val_split,
+            num_workers=self.num_workers,
+            seed=self.seed,
+        )
+
+    def of(self, source: Source) -> Source:
+        """This data, as a control of other rows.
+
+        Raises:
+            ValueError: they differ in width, or this data has several layers.
+        """
+        if self.d_model != source.d_model:
+            raise ValueError(
+                f"{self.label} has width {self.d_model}, but {source.label}, whose control it is to be, has width "
+                f"{source.d_model}: give a control of the same width"
+            )
+        return self.source
+
+    def release(self) -> None:
+        """Free what a fit has left behind: the trainer, and rows that can be drawn again."""
+        self.trainer = None
+        self._permutation = None
+        self.source.release()
+
+    @property
     def rows(self) -> Rows:
-        """All rows, training and held-out, (n, d_model) float32.
-
-        Raises:
-            ValueError: fewer than two rows, not a matrix, or values that are not finite.
-        """
-        return check_activations(self.load(), source=self.label)
-
-    def cache(self) -> Path:
-        """Fill the store that this data is kept in, and give its folder.
-
-        Raises:
-            ValueError: it is kept in none.
-        """
-        raise ValueError(f"{type(self).__name__} keeps no store: give data that does, such as HookedTransformer")
-
-    def parts(self) -> list["ActivationDataModule"]:
-        """The data sets that a measurement treats one by one: the layers, where there are several, else this alone."""
-        return [self]
-
-    @property
-    def place(self) -> Place | None:
-        """Which layer of which model this is; None where it is none."""
-        return None
-
-    @property
-    def origin(self) -> dict[str, Any] | None:
-        """How the activations were made, of plain types, where that is known; for controls that make them anew."""
-        return None
+        """All rows, training and held-out, (n, d_model) float32."""
+        return self.source.rows
 
     @property
     def d_model(self) -> int:
-        """Width of the activations."""
-        return self.rows.shape[1]
+        """Width of the activations; of the first layer, if there are several."""
+        return self.sources()[0].d_model
 
     @property
     def label(self) -> str:
-        """How tables and pictures name this data."""
-        return type(self).__name__
+        """The name of this data in tables and pictures."""
+        sources = self.sources()
+        return sources[0].label if len(sources) == 1 else f"{type(self).__name__}, {len(sources)} layers"
 
     @property
-    def ground_truth(self) -> GroundTruth | None:
-        """The known answer, where there is one."""
-        return None
+    def stream(self) -> bool:
+        """Whether the dictionary is trained on fresh rows instead of `rows`."""
+        return self.source.stream is not None
 
-    @property
-    def metadata(self) -> Mapping[str, list[str] | Tensor] | None:
-        """Columns with one entry a row of `rows` (such as the token), where there are any."""
-        return None
+    # --- how they are loaded ---------------------------------------------------------------------------------------
 
     @cached_property
     def train_index(self) -> Tensor:
@@ -216,6 +225,8 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Training rows chosen at random, (num, d_model); without replacement while there are enough."""
+        if self.source.stream is not None:
+            return self.source.stream.sample(num, random)
         n = len(self.train_index)
         turns = [torch.randperm(n, generator=random) for _ in range(-(-num // n))]
         return self.rows[self.train_index[torch.cat(turns)[:num]]]
@@ -225,13 +236,17 @@ class ActivationDataModule(LightningDataModule, ABC):
         if self.trainer is not None:
             self.rank, self.world_size = self.trainer.global_rank, self.trainer.world_size
         _ = self.statistics
+        if self.source.stream is not None:
+            self.source.stream.check(self.batch_size, self.batches_per_round, self.world_size)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the trainer, which no loader process needs."""
         return self.__dict__ | {"trainer": None}
 
     def train_batch(self, epoch: int, index: int) -> Tensor:
-        """The global training batch number `index` of an epoch, (batch, d_model)."""
+        """The training batch number `index` of an epoch, (batch, d_model), as one process alone gets it."""
+        if self.source.stream is not None:
+            return self.source.stream.batch(epoch, index, self.global_batch(), 0, 1)
         n = len(self.train_index)
         size = self.global_batch(n)
         start, stop = index * size, (index + 1) * size
@@ -242,7 +257,9 @@ class ActivationDataModule(LightningDataModule, ABC):
         return self.rows[torch.cat(picks)]
 
     def rank_batch(self, epoch: int, index: int) -> Tensor:
-        """This process's share of that batch, (batch / world_size, d_model)."""
+        """This process's share of a training batch, (batch / world_size, d_model)."""
+        if self.source.stream is not None:
+            return self.source.stream.batch(epoch, index, self.global_batch(), self.rank, self.world_size)
         return self.train_batch(epoch, index)[self.rank :: self.world_size]
 
     def _shuffled(self, epoch: int, turn: int) -> Tensor:
@@ -293,3 +310,51 @@ class ActivationDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Tensor]:
         """All rows, each once, as pairs (index, rows)."""
         return self._row_loader(torch.arange(len(self.rows)), with_index=True)
+
+
+# Abstract itself, so that the command line never makes one; a subclass needs either `load` or `sources`.
+ActivationDataModule.__abstractmethods__ = frozenset({"load"})
+
+
+class SourceActivations(ActivationDataModule):
+    """A source as a data module.
+
+    Args:
+        source: the rows.
+        kwargs: the arguments of `ActivationDataModule`.
+    """
+
+    def __init__(self, source: Source, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._source = source
+
+    def sources(self) -> list[Source]:
+        """The source given."""
+        return [self._source]
+
+
+class AnsweredByModule(Source):
+    """The rows of a data module that overrides `load`, and perhaps `label` and `d_model`.
+
+    Args:
+        data: the data module.
+    """
+
+    def __init__(self, data: ActivationDataModule) -> None:
+        self._data = data
+
+    def load(self) -> Rows:
+        """The rows that the data module loads."""
+        return self._data.load()
+
+    @property
+    def label(self) -> str:
+        """The label that the data module has, or the name of its class."""
+        overridden = type(self._data).label is not ActivationDataModule.label
+        return self._data.label if overridden else type(self._data).__name__
+
+    @property
+    def d_model(self) -> int:
+        """The width that the data module knows without loading, or that of the rows."""
+        overridden = type(self._data).d_model is not ActivationDataModule.d_model
+        return self._data.d_model if overridden else super().d_model

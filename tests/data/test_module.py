@@ -1,4 +1,4 @@
-import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsecode_pl.data import TensorActivations
+from sparsecode_pl.data import ActivationDataModule, Control, Source, SourceActivations, TensorActivations, TensorSource
 
 
 def numbers(rows: torch.Tensor) -> list[int]:
@@ -164,23 +164,157 @@ def test_sample_takes_training_rows_without_replacement_and_then_again(numbered)
     assert {twice.count(row) for row in training} == {2, 3}
 
 
-def test_data_of_no_model_is_one_part_without_a_place(numbered):
+def test_simple_data_has_one_source_that_knows_nothing_more(numbered):
     data = numbered(10)
-    assert data.parts() == [data]
-    assert data.place is None
-    assert data.origin is None
+    (source,) = data.sources()
+    assert source is data.source is data.source
+    assert (source.place, source.provenance, source.columns, source.stream) == (None, {}, {}, None)
+    assert source.ground_truth is None
+    assert not data.stream
 
 
-def test_data_that_keeps_no_store_has_none_to_fill(numbered):
-    with pytest.raises(ValueError, match="TensorActivations keeps no store: give data that does, such as Hooked"):
-        numbered(10).cache()
+class Simple(ActivationDataModule):
+    """Data as the README shows it."""
+
+    loaded = 0
+
+    def load(self):
+        self.loaded += 1
+        return torch.arange(20.0, dtype=torch.float64).reshape(10, 2)
 
 
-def test_a_copy_is_fitted_without_a_trace_in_the_original(numbered, as_rank):
-    data = numbered(20)
+class Named(Simple):
+    """Data that knows its name and width."""
+
+    @property
+    def label(self):
+        return "mine"
+
+    @property
+    def d_model(self):
+        return 2
+
+
+def test_data_that_implements_load_is_loaded_once():
+    data = Simple(batch_size=4)
+    assert (data.label, data.source.label) == ("Simple", "Simple")
     data.setup()
-    twin = as_rank(copy.copy(data), 1, 2)
-    assert twin.rows is data.rows
+    assert data.rows.dtype == torch.float32
+    assert (data.d_model, data.source.d_model, data.loaded) == (2, 2, 1)
+    assert data.over(data.source).rows is data.rows
+    assert torch.equal(pickle.loads(pickle.dumps(data)).rows, data.rows)  # noqa: S301
+
+
+def test_data_may_know_its_name_and_width_before_it_is_loaded():
+    data = Named()
+    assert (data.label, data.source.label, data.d_model, data.source.d_model, data.loaded) == ("mine", "mine", 2, 2, 0)
+
+
+class Layered(ActivationDataModule):
+    """Data of several layers."""
+
+    def __init__(self, *widths, **kwargs):
+        super().__init__(**kwargs)
+        self._sources = [TensorSource(torch.eye(10)[:, :width], label=f"layer {width}") for width in widths]
+
+    def sources(self):
+        return self._sources
+
+
+def test_several_layers_are_not_one_data_set():
+    data = Layered(3, 4)
+    assert (data.d_model, data.label) == (3, "Layered, 2 layers")
+    for use in (lambda: data.source, lambda: data.rows, data.setup, lambda: data.of(TensorSource(torch.eye(3)))):
+        with pytest.raises(ValueError, match=r"data are 2 layers \(layer 3, layer 4\), but .* `sparsecode measure`"):
+            use()
+
+
+def test_one_layer_is_a_data_set_with_its_name():
+    data = Layered(3)
+    data.setup()
+    assert (data.label, data.rows.shape) == ("layer 3", (10, 3))
+
+
+def test_another_source_is_loaded_with_the_same_settings(numbered):
+    data = numbered(40, batch_size=7, batches_per_round=3, val_split=0.25, seed=5)
+    other = data.over(TensorSource(-data.rows, label="negated"))
+    assert (other.label, other.batches_per_round, other.num_workers) == ("negated", 3, 0)
+    assert torch.equal(other.train_index, data.train_index)
+    assert torch.equal(other.train_batch(2, 1), -data.train_batch(2, 1))
+    assert torch.equal(other.rows, -data.rows)
+
+
+def test_data_is_a_control_of_data_of_its_width(numbered):
+    data, source = numbered(10), TensorSource(torch.randn(5, 2), label="measured")
+    assert isinstance(data, Control)
+    assert data.of(source) is data.source
+    assert not data.module
+    with pytest.raises(ValueError, match="activations has width 2, but measured, .*, has width 3: give a control of"):
+        data.of(TensorSource(torch.randn(5, 3), label="measured"))
+
+
+def test_what_implements_neither_load_nor_sources_is_refused():
+    class Nothing(ActivationDataModule):
+        pass
+
+    with pytest.raises(TypeError, match="Nothing has no rows: implement `load`"):
+        Nothing()
+    with pytest.raises(TypeError, match="abstract class ActivationDataModule"):
+        ActivationDataModule()
+
+
+def test_a_method_that_would_not_be_used_is_refused():
+    with pytest.raises(
+        TypeError, match=r"Mine defines `load`, .* because TensorActivations.sources .*: override `sources`"
+    ):
+
+        class Mine(TensorActivations):
+            def load(self):
+                return torch.eye(3)
+
+
+def test_after_a_fit_nothing_is_held_but_what_was_loaded(numbered, as_rank):
+    data = as_rank(numbered(20), 1, 2)
+    data.train_batch(0, 0)
+    rows = data.rows
+    data.release()
     assert data.trainer is None
-    assert (data.rank, data.world_size) == (0, 1)
-    assert copy.copy(twin).trainer is None
+    assert data._permutation is None
+    assert data.rows is rows
+
+
+class Counting(Source):
+    """Rows of zeros, and a stream that says what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def load(self):
+        return torch.arange(12.0).reshape(6, 2)
+
+    @property
+    def stream(self):
+        return self
+
+    def batch(self, *place):
+        self.asked.append(place)
+        return torch.zeros(place[2] // place[4], 2)
+
+    def sample(self, num, random):
+        return torch.ones(num, 2)
+
+    def check(self, *needed):
+        self.asked.append(needed)
+
+
+def test_a_stream_is_asked_for_each_share(as_rank):
+    source = Counting()
+    data = as_rank(SourceActivations(source, batch_size=9, batches_per_round=2), 1, 2)
+    assert data.stream
+    assert source.asked == [(9, 2, 2)]
+    source.asked.clear()
+    assert [batch.shape for batch in data.train_dataloader()] == [(4, 2), (4, 2)]
+    data.train_batch(3, 1)
+    assert source.asked == [(0, 0, 8, 1, 2), (0, 1, 8, 1, 2), (3, 1, 8, 0, 1)]
+    assert torch.equal(data.sample(3, torch.Generator()), torch.ones(3, 2))
+    assert len(torch.cat(list(data.val_dataloader()[0]))) < 6  # the rows are still those that are scored

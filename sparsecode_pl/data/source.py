@@ -1,0 +1,145 @@
+"""What rows there are, and what is known about them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sparsecode_pl.data.checks import check_activations
+from sparsecode_pl.data.rows import Rows
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The known answer of synthetic data (paper, section 4.1).
+
+    Attributes:
+        features: the true features, unit rows, (num_features, d_model).
+        codes: the true codes of all rows, (n, num_features), sparse CSR.
+        half_active: a/2, half the mean number of active features: the paper's correct value of S1.
+    """
+
+    features: Tensor
+    codes: Tensor
+    half_active: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """The layer of a model that activations come from.
+
+    Attributes:
+        model: the model's name.
+        layer: the layer's name, such as "3" for a hidden state.
+    """
+
+    model: str
+    layer: str
+
+
+class Stream(Protocol):
+    """Training rows without end, fresh for every batch."""
+
+    def batch(self, epoch: int, index: int, size: int, rank: int, world_size: int) -> Tensor:
+        """One process's share of a training batch, a pure function of the arguments.
+
+        Args:
+            epoch: the round.
+            index: number of the batch in it.
+            size: rows of the batch over all processes, a multiple of `world_size`.
+            rank: the process.
+            world_size: number of processes.
+
+        Returns:
+            (size / world_size, d_model) float32.
+        """
+
+    def sample(self, num: int, random: torch.Generator) -> Tensor:
+        """Some rows, (num, d_model) float32, chosen by `random` alone."""
+
+    def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:
+        """Find out before training whether the stream can give what will be asked for.
+
+        Args:
+            batch_size: rows of a batch over all processes.
+            batches_per_round: batches of an epoch.
+            world_size: number of processes.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
+
+class Source(ABC):
+    """Rows of activations, and what is known about them.
+
+    A subclass implements `load` and overrides the properties that it can answer. How the rows are split, shuffled and
+    loaded is not its business: `ActivationDataModule` does that. A source can be pickled, without models, trainers or
+    running iterators.
+
+    Example:
+        >>> class Ones(Source):
+        ...     def load(self) -> Tensor:
+        ...         return torch.ones(3, 2)
+        >>> Ones().rows.shape, Ones().label, Ones().columns
+        (torch.Size([3, 2]), 'Ones', {})
+    """
+
+    _rows: Rows | None = None
+
+    @abstractmethod
+    def load(self) -> Rows:
+        """All rows, (n, d_model). A tensor may have any floating dtype; it is checked and kept as float32."""
+
+    @property
+    def rows(self) -> Rows:
+        """All rows, (n, d_model) float32; loaded and checked when they are first asked for.
+
+        Raises:
+            TypeError: the rows are not floating-point.
+            ValueError: there are fewer than two rows, they are not a matrix, or some values are not finite.
+        """
+        if self._rows is None:
+            self._rows = check_activations(self.load(), source=self.label)
+        return self._rows
+
+    def release(self) -> None:  # noqa: B027 - there may be nothing to free
+        """Free what can be made again at little cost. By default nothing: rows that were loaded are kept."""
+
+    @property
+    def label(self) -> str:
+        """The name of this data in tables and pictures."""
+        return type(self).__name__
+
+    @property
+    def d_model(self) -> int:
+        """Width of the rows."""
+        return self.rows.shape[1]
+
+    @property
+    def columns(self) -> Mapping[str, list[str] | Tensor]:
+        """Columns with one entry for each row, such as the token; empty if there are none."""
+        return {}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the rows were made, in plain types; empty if that is unknown."""
+        return {}
+
+    @property
+    def place(self) -> Place | None:
+        """The layer of a model that the rows come from, if they do."""
+        return None
+
+    @property
+    def ground_truth(self) -> GroundTruth | None:
+        """The known answer, if there is one."""
+        return None
+
+    @property
+    def stream(self) -> Stream | None:
+        """Fresh rows to train on; None if the dictionary is trained on `rows`."""
+        return None
