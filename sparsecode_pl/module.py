@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
+from sparsecode_pl.coding import BoundCoder, Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.dictionary import Dictionary
@@ -136,7 +136,7 @@ class SparseCodingModule(LightningModule):
         self.mean_max = MeanMaxCoefficient()
         self.activity = AtomActivity(num_atoms)
         self._codes: Tensor | None = None
-        self._gram: Tensor | None = None
+        self._bound: BoundCoder | None = None
 
     def set_penalty(self, lam: float, lam_from: float) -> None:
         """Set the penalty of the coming round.
@@ -271,9 +271,8 @@ class SparseCodingModule(LightningModule):
             self._log_batch(self._codes, residual.detach(), x, lam)
         return residual.square().sum() / len(x)
 
-    def _encode(self, x: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
-            return self.coder(x, self.dictionary.atoms.detach(), lam, gram)
+    def _encode(self, x: Tensor, lam: float, bound: BoundCoder | None = None) -> Tensor:
+        return self.coder(x, self.dictionary.atoms, lam) if bound is None else bound(x, lam)
 
     def _tell_optimizers(self, codes: Tensor) -> None:
         """Let optimisers that ask for it know the curvature, that of all processes."""
@@ -328,7 +327,7 @@ class SparseCodingModule(LightningModule):
         """Refuse to score a dictionary that nobody has learnt, and prepare what all batches share."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary to score: give ckpt_path, or fit first")
-        self._gram = self.coder.gram(self.dictionary.atoms)
+        self._bound = self.coder.bind(self.dictionary.atoms)
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Score a batch of training rows (loader 0) or of held-out rows (loader 1).
@@ -339,7 +338,7 @@ class SparseCodingModule(LightningModule):
         train_lam = float(self.lam)
         lam = self.eval_lam or train_lam
         x = self.dictionary.standardise(batch)
-        codes = self._encode(x, lam, self._gram)
+        codes = self._encode(x, lam, self._bound)
         residual = x - reconstruct(codes, self.dictionary.atoms)
         scores = self.heldout_scores if dataloader_idx else self.train_scores
         scores.update(codes=codes, residual=residual, x=x, lam=lam)
@@ -347,13 +346,13 @@ class SparseCodingModule(LightningModule):
         if dataloader_idx == 0:
             self.activity.update(codes=codes)
             if lam == train_lam or self.trainer.state.fn == "fit":  # only training asks for it at its own penalty
-                self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam, self._gram))
+                self.mean_max.update(codes=codes if lam == train_lam else self._encode(x, train_lam, self._bound))
                 self.log("train/mean_max", self.mean_max, on_step=False, on_epoch=True, add_dataloader_idx=False)
         return {"codes": codes, "lam": torch.tensor(lam)}
 
     def on_validation_epoch_end(self) -> None:
         """Log the share of atoms that no training row uses."""
-        self._gram = None
+        self._bound = None
         self.log("train/dead_atoms", (self.activity.compute() == 0).double().mean(), sync_dist=True)
         self.activity.reset()
 
@@ -365,7 +364,7 @@ class SparseCodingModule(LightningModule):
 
     def on_predict_epoch_end(self) -> None:
         """Let go of what all batches shared."""
-        self._gram = None
+        self._bound = None
 
     def predict_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
@@ -383,4 +382,4 @@ class SparseCodingModule(LightningModule):
         index, x = batch
         with torch.inference_mode(False), torch.no_grad():  # CSR tensors of inference mode are of no use outside of it
             x = self.dictionary.standardise(x)
-            return index, self._encode(x, self.eval_lam or float(self.lam), self._gram)
+            return index, self._encode(x, self.eval_lam or float(self.lam), self._bound)

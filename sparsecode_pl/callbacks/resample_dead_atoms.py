@@ -69,7 +69,7 @@ class ResampleDeadAtoms(Callback):
         data, dictionary = pl_module.data, pl_module.dictionary
         random = generator(pl_module.seed, trainer.current_epoch)
         x = dictionary.standardise(data.sample(min(_ROWS, len(data.train_index)), random).to(dictionary.atoms))
-        codes = pl_module.coder(x, dictionary.atoms.detach(), float(pl_module.lam))
+        codes = pl_module.coder(x, dictionary.atoms, float(pl_module.lam))
         errors = (x - reconstruct(codes, dictionary.atoms)).double().square().sum(1).cpu()
         dead = dead[~torch.isin(dead, codes.col_indices().cpu())]
         num = min(len(dead), int(errors.count_nonzero()))

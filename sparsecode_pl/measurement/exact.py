@@ -2,14 +2,12 @@
 
 import warnings
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.coding import lasso_encode, reconstruct
-from sparsecode_pl.coding.gram import gram_matrix
+from sparsecode_pl.coding import BoundCoder, lasso_encode, reconstruct
 from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.metrics import CodingGap
 from sparsecode_pl.metrics.functional import lower_bound
@@ -35,37 +33,35 @@ class ExactScoring(LightningModule):
         self.train_scores, self.heldout_scores = (score_metrics(f"exact/{rows}") for rows in ROWS)
         self.train_gap, self.heldout_gap = CodingGap(), CodingGap()
         self.exactness = CodingGap()
-        self._gram: Tensor | None = None
+        self._bound: BoundCoder | None = None
 
     def on_validation_epoch_start(self) -> None:
         """Prepare what all batches share."""
-        atoms = self.learnt.dictionary.atoms
-        self._gram = self.learnt.coder.gram(atoms)
-        if self._gram is None and atoms.device.type == "cpu":  # the coder has no use for it, but the exact solver has
-            self._gram = gram_matrix(atoms)
+        self._bound = self.learnt.coder.bind(self.learnt.dictionary.atoms)
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score a batch of training rows (loader 0) or of held-out rows (loader 1)."""
         x, lam = self.learnt.dictionary.standardise(batch), self.learnt.eval_lam or float(self.learnt.lam)
-        atoms, gram = self.learnt.dictionary.atoms.detach(), self._gram
-        with torch.autocast(x.device.type, enabled=False), torch.no_grad(), warnings.catch_warnings():
-            codes = self.learnt.coder(x, atoms, lam, gram)
+        bound = self._bound or self.learnt.coder.bind(self.learnt.dictionary.atoms)
+        atoms = bound.atoms
+        with warnings.catch_warnings():
+            codes = bound(x, lam)
             warnings.simplefilter("ignore")  # that some samples of a batch are less exact; what counts is all of them
-            exact, gap, _ = lasso_encode(x, atoms, lam, tol=TOLERANCE, warm_start=codes, gram=gram)
+            exact, gap, _ = lasso_encode(x, atoms, lam, tol=TOLERANCE, warm_start=codes, gram=bound.gram)
         residual, exact_residual = (x - reconstruct(each, atoms) for each in (codes, exact))
-        bound = lower_bound(exact, exact_residual, lam, gap)
+        least = lower_bound(exact, exact_residual, lam, gap)
         scores = self.heldout_scores if dataloader_idx else self.train_scores
         coding_gap = self.heldout_gap if dataloader_idx else self.train_gap
         scores.update(codes=exact, residual=exact_residual, x=x, lam=lam)
-        coding_gap.update(codes=codes, residual=residual, lam=lam, bound=bound)
-        self.exactness.update(codes=exact, residual=exact_residual, lam=lam, bound=bound)
+        coding_gap.update(codes=codes, residual=residual, lam=lam, bound=least)
+        self.exactness.update(codes=exact, residual=exact_residual, lam=lam, bound=least)
         self.log_dict(scores, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(x))
         name = f"exact/{ROWS[dataloader_idx]}/coding_gap"
         self.log(name, coding_gap, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(x))
 
     def on_validation_epoch_end(self) -> None:
         """Warn if codes are less exact than they should be."""
-        self._gram = None
+        self._bound = None
         lacking = float(self.exactness.compute())
         if lacking > TOLERANCE:
             rank_zero_warn(

@@ -37,13 +37,12 @@ def largest_penalty(
         1.2
     """
     x = dictionary.standardise(x)
-    atoms = dictionary.atoms.detach()
-    gram = coder.gram(atoms)
+    bound = coder.bind(dictionary.atoms)
 
     def explained(lam: float) -> float:
         residuals = []
         for block in x.split(4096):
-            residuals.append(block - reconstruct(coder(block, atoms, lam, gram), atoms))
+            residuals.append(block - reconstruct(bound(block, lam), bound.atoms))
         return float(explained_variance(torch.cat(residuals), x))
 
     with torch.no_grad():
