@@ -2,16 +2,19 @@
 
 `greedy_encode` is the paper's coefficient step (appendix C), `lasso_encode` finds the exact codes that it approximates,
 with a certificate. A `Coder` is a configured way to find codes: `GreedyCoder`, the default, `LassoCoder` or
-`MatchingPursuitCoder`. `reconstruct` goes the other way. Codes are sparse CSR tensors (n, m) throughout.
+`MatchingPursuitCoder`. Bound to atoms it is a `BoundCoder`, which keeps what it has computed for them. `reconstruct`
+goes the other way. Codes are sparse CSR tensors (n, m) throughout.
 """
 
-from sparsecode_pl.coding.coder import Coder, GreedyCoder, LassoCoder, MatchingPursuitCoder
+from sparsecode_pl.coding.base import BoundCoder, Coder
+from sparsecode_pl.coding.coder import GreedyCoder, LassoCoder, MatchingPursuitCoder
 from sparsecode_pl.coding.codes import csr_codes, reconstruct
 from sparsecode_pl.coding.greedy import greedy_encode
 from sparsecode_pl.coding.lasso import LassoCodes, lasso_encode
 from sparsecode_pl.coding.shards import load_codes, save_codes
 
 __all__ = [
+    "BoundCoder",
     "Coder",
     "GreedyCoder",
     "LassoCoder",

@@ -82,6 +82,13 @@ def check_gram(gram: Tensor, atoms: Tensor) -> None:
         )
 
 
+def warn(message: str) -> None:
+    """Warn the user, where there are several processes in the first of them only."""
+    from torchmetrics.utilities import rank_zero_warn  # late: it takes longer to import than all the rest
+
+    rank_zero_warn(message)
+
+
 def choose_backend(backend: str, backends: Collection[str], device: torch.device) -> str:
     """The name of what computes on a device, numba on the CPU and torch elsewhere if that is "auto".
 

@@ -1,88 +1,15 @@
-"""Configured ways to find codes."""
-
-import importlib
-from abc import ABC, abstractmethod
-from typing import Any
+"""The coders that come with the package."""
 
 import torch
 from torch import Tensor
 
-from sparsecode_pl.coding.gram import check_memory, gram_matrix
+from sparsecode_pl.coding.base import BoundCoder, Coder
 from sparsecode_pl.coding.greedy import Backend, greedy_encode
 from sparsecode_pl.coding.lasso import LassoBackend, check_precision, lasso_encode
+from sparsecode_pl.utilities.memory import check_memory
 
 
-class Coder(ABC):
-    """A way to find codes, with its settings: what `SparseCodingModule` and `Dictionary` take.
-
-    A coder keeps no state between calls and never asks for gradients. Its attributes are its constructor's arguments,
-    of the same names and of plain types, so that a checkpoint can tell how it was made.
-    """
-
-    def settings(self) -> dict[str, Any]:
-        """What makes this coder again: `class_path` and `init_args`, as in a configuration file."""
-        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": dict(vars(self))}
-
-    @staticmethod
-    def from_settings(settings: dict[str, Any]) -> "Coder":
-        """Make a coder from its `settings`.
-
-        Raises:
-            ValueError: `class_path` is not a coder.
-        """
-        module, _, name = settings["class_path"].rpartition(".")
-        coder = getattr(importlib.import_module(module), name)
-        if not (isinstance(coder, type) and issubclass(coder, Coder)):
-            raise ValueError(f"coder is {settings['class_path']!r}, which is no Coder: give a subclass of it")
-        return coder(**settings.get("init_args", {}))
-
-    def gram(self, atoms: Tensor) -> Tensor | None:
-        """The Gram matrix of the atoms, (m, m), for many calls to share; None here, for a coder with no use for it."""
-        return None
-
-    def bind(self, atoms: Tensor, *, reuse: bool = True) -> "BoundCoder":
-        """This coder for given atoms."""
-        return BoundCoder(self, atoms, reuse)
-
-    @abstractmethod
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
-        """Find codes.
-
-        Args:
-            x: activations, centred, (n, d).
-            atoms: unit rows, (m, d), dtype and device of x.
-            lam: penalty, > 0.
-            gram: what `gram` says of these atoms, if it was asked.
-
-        Returns:
-            Codes >= 0, sparse CSR (n, m), indices ascending in each row.
-        """
-
-
-class BoundCoder:
-    """A coder with given atoms, and what it keeps for them."""
-
-    def __init__(self, coder: Coder, atoms: Tensor, reuse: bool) -> None:
-        self.coder, self.atoms = coder, atoms.detach()
-        self.gram = coder.gram(self.atoms) if reuse else None
-
-    def __call__(self, x: Tensor, lam: float) -> Tensor:
-        """Codes."""
-        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
-            return self.coder(x, self.atoms, lam, self.gram)
-
-
-class _GramCoder(Coder):
-    """A coder that works by the Gram matrix of the atoms, where it fits into `memory`."""
-
-    memory: int | None
-
-    def gram(self, atoms: Tensor) -> Tensor | None:
-        """The Gram matrix of the atoms, (m, m), where it fits into the memory."""
-        return gram_matrix(atoms, memory=self.memory)
-
-
-class GreedyCoder(_GramCoder):
+class GreedyCoder(Coder):
     """The greedy coefficient step (paper, appendix C); see `greedy_encode`.
 
     Args:
@@ -103,14 +30,14 @@ class GreedyCoder(_GramCoder):
         self.backend: Backend = backend
         self.memory = memory
 
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, lam: float, bound: BoundCoder) -> Tensor:
         """Greedy codes, sparse CSR (n, m); see `Coder`."""
         return greedy_encode(
-            x, atoms, lam, max_atoms=self.max_atoms, backend=self.backend, gram=gram, memory=self.memory
+            x, bound.atoms, lam, max_atoms=self.max_atoms, backend=self.backend, gram=bound.gram, memory=self.memory
         )
 
 
-class LassoCoder(_GramCoder):
+class LassoCoder(Coder):
     """The exact coefficients (paper, section 2), to a relative duality gap; see `lasso_encode`.
 
     Args:
@@ -134,26 +61,27 @@ class LassoCoder(_GramCoder):
         self.backend: LassoBackend = backend
         self.memory = memory
 
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, lam: float, bound: BoundCoder) -> Tensor:
         """Exact codes, sparse CSR (n, m); see `Coder`."""
-        return lasso_encode(
+        found = lasso_encode(
             x,
-            atoms,
+            bound.atoms,
             lam,
             tol=self.tol,
             max_iter=self.max_iter,
             backend=self.backend,
-            gram=gram,
+            gram=bound.gram,
             memory=self.memory,
-        ).codes
+        )
+        return found.codes
 
 
-class MatchingPursuitCoder(_GramCoder):
+class MatchingPursuitCoder(Coder):
     """Matching pursuit with a fixed number of steps, without shrinkage and without taking an atom twice.
 
     Each step takes the atom, among those not yet chosen for the sample, with the largest dot product with the residual
-    r, and its coefficient is that product r.f. A sample ends early only when no product is positive. The penalty plays
-    no part in the codes: `lam` still weighs them in the scores, but does not say how many they are.
+    r, and its coefficient is that product r.f. A sample ends early only when no product is positive. The penalty `lam`
+    has no influence on the codes; it only weighs them in the scores.
 
     Args:
         k: atoms a sample, >= 1.
@@ -177,9 +105,9 @@ class MatchingPursuitCoder(_GramCoder):
         self.backend: Backend = backend
         self.memory = memory
 
-    def __call__(self, x: Tensor, atoms: Tensor, lam: float, gram: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, lam: float, bound: BoundCoder) -> Tensor:
         """Codes of at most k atoms a sample, sparse CSR (n, m); see `Coder`. `lam` is ignored."""
         no_penalty = 2 * torch.finfo(x.dtype).tiny  # the greedy step without shrinkage
         return greedy_encode(
-            x, atoms, no_penalty, max_atoms=self.k, backend=self.backend, gram=gram, memory=self.memory
+            x, bound.atoms, no_penalty, max_atoms=self.k, backend=self.backend, gram=bound.gram, memory=self.memory
         )

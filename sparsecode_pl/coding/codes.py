@@ -28,6 +28,55 @@ def csr_codes(crow: Tensor, col: Tensor, values: Tensor, num_atoms: int) -> Tens
     return torch.sparse_csr_tensor(crow, col, values, (len(crow) - 1, num_atoms), check_invariants=False)
 
 
+def codes_of_entries(row: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Codes from their entries in any order.
+
+    Args:
+        row: samples, (nnz,) int64.
+        col: atoms, (nnz,) int64; no entry may occur twice.
+        values: coefficients, (nnz,).
+        shape: n and m.
+
+    Returns:
+        Sparse CSR tensor (n, m).
+
+    Example:
+        >>> one, zero = torch.tensor([1]), torch.tensor([0])
+        >>> codes_of_entries(one, zero, torch.tensor([3.0]), (2, 2)).to_dense()
+        tensor([[0., 0.],
+                [3., 0.]])
+    """
+    num_rows, num_atoms = shape
+    order = (row * num_atoms + col).argsort()
+    return csr_codes(row_pointers(row.bincount(minlength=num_rows)), col[order], values[order], num_atoms)
+
+
+def row_pointers(counts: Tensor) -> Tensor:
+    """Where each row of a CSR matrix begins, and the number of all entries at the end.
+
+    Args:
+        counts: entries of each row, (n,) int64.
+
+    Returns:
+        (n + 1,) int64.
+
+    Example:
+        >>> row_pointers(torch.tensor([2, 0, 1]))
+        tensor([0, 2, 2, 3])
+    """
+    return torch.cat([counts.new_zeros(1), counts]).cumsum(0)
+
+
+def rows_of_entries(crow: Tensor) -> Tensor:
+    """The row of each entry of a CSR matrix, (nnz,) int64, from its row pointers (n + 1,).
+
+    Example:
+        >>> rows_of_entries(torch.tensor([0, 2, 2, 3]))
+        tensor([0, 0, 2])
+    """
+    return torch.arange(len(crow) - 1, device=crow.device).repeat_interleave(crow.diff())
+
+
 def reconstruct(codes: Tensor, atoms: Tensor) -> Tensor:
     """The activations that codes stand for: `codes @ atoms`, differentiable in the atoms.
 
@@ -44,7 +93,8 @@ def reconstruct(codes: Tensor, atoms: Tensor) -> Tensor:
         tensor([[0., 2.],
                 [0., 0.]])
     """
-    return _Reconstruction.apply(atoms, codes.crow_indices(), codes.col_indices(), codes.values())
+    found: Tensor = _Reconstruction.apply(atoms, codes.crow_indices(), codes.col_indices(), codes.values())
+    return found
 
 
 class _Reconstruction(torch.autograd.Function):
@@ -63,16 +113,13 @@ class _Reconstruction(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         crow, col, values = ctx.saved_tensors
-        row = torch.repeat_interleave(torch.arange(len(gradient), device=crow.device), crow.diff())
-        return _combine(*transpose_parts(row, col, values, ctx.num_atoms), gradient), None, None, None
+        return _combine(*_transpose(crow, col, values, ctx.num_atoms), gradient), None, None, None
 
 
-def transpose_parts(row: Tensor, col: Tensor, values: Tensor, num_cols: int) -> tuple[Tensor, Tensor, Tensor]:
-    """CSR parts of the transpose of a matrix whose entries come row by row, (nnz,) each."""
+def _transpose(crow: Tensor, col: Tensor, values: Tensor, num_cols: int) -> tuple[Tensor, Tensor, Tensor]:
+    """CSR parts of the transpose of a CSR matrix."""
     order = col.argsort(stable=True)
-    crow = torch.zeros(num_cols + 1, dtype=torch.int64, device=col.device)
-    crow[1:] = torch.bincount(col, minlength=num_cols).cumsum(0)
-    return crow, row[order], values[order]
+    return row_pointers(col.bincount(minlength=num_cols)), rows_of_entries(crow)[order], values[order]
 
 
 def _combine(crow: Tensor, col: Tensor, values: Tensor, rows: Tensor) -> Tensor:

@@ -1,19 +1,20 @@
 """The Gram matrix of the atoms, where it fits and pays."""
 
-import os
-import re
-from pathlib import Path
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-# Share of the free memory that a call may take unless told otherwise.
-_MEMORY_SHARE = 0.25
-# Bytes that it may take in any case, unless told otherwise: with less it would crawl.
-_LEAST = 64 * 2**20
-# Steps a sample that are reckoned with: the Gram matrix costs m products of d values for each atom, the way without it
-# m products for each sample and step.
+from sparsecode_pl.coding.precision import full_precision
+from sparsecode_pl.coding.threads import share_rows
+from sparsecode_pl.utilities.memory import memory_budget
+
+# Steps a sample that are reckoned with. The Gram matrix costs m products of d values for each atom; without it, each
+# step of each sample costs m such products.
 _STEPS = 32
+# Bytes of the Gram matrix that a thread computes at a time.
+_CHUNK_BYTES = 2 * 2**20
 
 
 def gram_matrix(atoms: Tensor, num_samples: int | None = None, memory: int | None = None) -> Tensor | None:
@@ -22,56 +23,37 @@ def gram_matrix(atoms: Tensor, num_samples: int | None = None, memory: int | Non
     Args:
         atoms: unit rows, (m, d).
         num_samples: how many samples it is for; None for many.
-        memory: bytes it may take at most; by default a quarter of the free memory of the atoms' device.
+        memory: bytes it may take at most, >= 1; by default a quarter of the free memory of the atoms' device.
 
     Returns:
-        (m, m), or None where that does not fit or where so few samples would not repay it. With and without it codes
-        agree to rounding, so that results which must be equal to the last digit want `memory` set.
+        (m, m), without gradient. None where that does not fit into the memory, or where there are so few samples that
+        it would cost more than it saves. Codes with it and without it agree to rounding. Where results must be equal to
+        the last digit, set `memory`, since free memory varies.
+
+    Raises:
+        ValueError: `memory` is below 1.
     """
     m = len(atoms)
     if num_samples is not None and m > _STEPS * num_samples:
         return None
     if m * m * atoms.element_size() > memory_budget(memory, atoms.device):
         return None
-    with torch.no_grad(), torch.autocast(atoms.device.type, enabled=False):
-        return atoms @ atoms.T
+    with torch.no_grad(), full_precision(atoms.device):
+        return atoms.detach() @ atoms.detach().T if atoms.device.type != "cpu" else _shared_product(atoms.detach())
 
 
-def memory_budget(memory: int | None, device: torch.device) -> int:
-    """Bytes that a call may take: as given, or a quarter of what is free on the device.
+def _shared_product(atoms: Tensor) -> Tensor:
+    """`atoms @ atoms.T` on the CPU."""
+    source = atoms.contiguous().numpy()
+    gram = np.empty((len(atoms), len(atoms)), source.dtype)
 
-    Raises:
-        ValueError: it is below 1.
-    """
-    check_memory(memory)
-    return max(_LEAST, int(_MEMORY_SHARE * _free_memory(device))) if memory is None else memory
+    def start_thread() -> Callable[[slice], None]:
+        whole = torch.from_numpy(source)
 
+        def multiply(rows: slice) -> None:
+            torch.mm(whole[rows], whole.T, out=torch.from_numpy(gram[rows]))
 
-def check_memory(memory: int | None) -> None:
-    """Check a bound on memory.
+        return multiply
 
-    Raises:
-        ValueError: it is below 1.
-    """
-    if memory is not None and memory < 1:
-        raise ValueError(f"memory is {memory}: give a number of bytes, or None for a quarter of the free memory")
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # What PyTorch holds without using it is free too.
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    facts = Path("/proc/meminfo")
-    if facts.is_file():
-        available = next((line for line in facts.read_text().splitlines() if line.startswith("MemAvailable:")), None)
-        if available is not None:
-            free = 1024 * int(available.split()[1])
-    group = Path("/sys/fs/cgroup")  # a container may have less than the machine
-    limit, used, kinds = (group / f"memory.{name}" for name in ("max", "current", "stat"))
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        cached = re.search(r"^inactive_file (\d+)$", kinds.read_text() if kinds.is_file() else "", re.MULTILINE)
-        taken = int(used.read_text()) - (int(cached[1]) if cached else 0)  # files that are cached can make room
-        free = min(free, max(0, int(limit.read_text()) - taken))
-    return free
+    share_rows(len(atoms), max(16, _CHUNK_BYTES // gram[0].nbytes), start_thread)
+    return torch.from_numpy(gram)

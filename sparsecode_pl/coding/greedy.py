@@ -7,17 +7,19 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.coding.checks import check_gram, check_penalty, check_problem, choose_backend
-from sparsecode_pl.coding.gram import gram_matrix, memory_budget
+from sparsecode_pl.coding.gram import gram_matrix
 from sparsecode_pl.coding.greedy_numba import greedy_numba
 from sparsecode_pl.coding.greedy_residual import greedy_residual
 from sparsecode_pl.coding.greedy_torch import greedy_torch
+from sparsecode_pl.coding.precision import find_codes
+from sparsecode_pl.utilities.memory import memory_budget
 
 Backend = Literal["auto", "torch", "numba", "triton"]
 BACKENDS = ("torch", "numba", "triton")
 Solver = Callable[[Tensor, Tensor, float, int, Tensor], Tensor]
 
 
-@torch.no_grad()
+@find_codes
 def greedy_encode(
     x: Tensor,
     atoms: Tensor,
@@ -37,7 +39,8 @@ def greedy_encode(
 
     The dot products r.f of a sample are kept up to date by rows of the atoms' Gram matrix. Where that does not fit into
     `memory`, or where the samples are too few to repay it (m > 32 n), they are computed from the residual at each step,
-    whatever the backend.
+    whatever the backend. Autocast and coarser products that PyTorch is allowed elsewhere, such as TF32, make no
+    difference here.
 
     Beside x, atoms and the codes (16 bytes an entry, twice while they are put together), a call takes at most, in bytes
     for float32: with the Gram matrix 4 m^2, and 32 MiB (numba), 512 MiB (triton) or 12 n m (torch); without it
@@ -73,10 +76,9 @@ def greedy_encode(
         gram = gram_matrix(atoms, len(x), memory)
     else:
         check_gram(gram, atoms)
-    with torch.autocast(x.device.type, enabled=False):  # half precision would choose other atoms
-        if gram is None:
-            return greedy_residual(x, atoms, lam, most, memory_budget(memory, x.device))
-        return solve(x, atoms, lam, most, gram)
+    if gram is None:
+        return greedy_residual(x, atoms, lam, most, memory_budget(memory, x.device))
+    return solve(x, atoms, lam, most, gram)
 
 
 def _solver(backend: str, device: torch.device, num_atoms: int) -> Solver:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparsecode_pl.coding.codes import csr_codes
+from sparsecode_pl.coding.codes import csr_codes, row_pointers
 from sparsecode_pl.coding.greedy_torch import codes_of_steps
 
 
@@ -19,7 +19,7 @@ def greedy_residual(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, memory
         counts.append(codes.crow_indices().diff())
         cols.append(codes.col_indices())
         values.append(codes.values())
-    crow = torch.cat([counts[0].new_zeros(1), *counts]).cumsum(0)
+    crow = row_pointers(torch.cat(counts))
     return csr_codes(crow, torch.cat(cols), torch.cat(values), len(atoms))
 
 

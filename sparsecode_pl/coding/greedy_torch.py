@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparsecode_pl.coding.codes import csr_codes
+from sparsecode_pl.coding.codes import codes_of_entries
 
 
 def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
@@ -41,7 +41,4 @@ def codes_of_steps(rows: list[Tensor], cols: list[Tensor], values: list[Tensor],
         torch.cat(part) if part else torch.empty(0, dtype=torch.int64, device=x.device) for part in (rows, cols)
     )
     value = torch.cat(values) if values else x.new_empty(0)
-    order = (row * num_atoms + col).argsort()
-    crow = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
-    crow[1:] = torch.bincount(row, minlength=len(x)).cumsum(0)
-    return csr_codes(crow, col[order], value[order], num_atoms)
+    return codes_of_entries(row, col, value, (len(x), num_atoms))

@@ -14,10 +14,10 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.coding.codes import csr_codes
+from sparsecode_pl.coding.codes import csr_codes, row_pointers
+from sparsecode_pl.coding.checks import warn
 
 HAS_TRITON = find_spec("triton") is not None
 # Most registers a thread: a multiprocessor then runs 16 warps. Without a bound the compiler aims at more warps, and has
@@ -116,7 +116,7 @@ def runs_on(device: torch.device) -> bool:
     try:
         greedy_triton(one, one, 1.0, 1, one)
     except Exception as error:  # whatever Triton, its compiler or the driver raises
-        rank_zero_warn(
+        warn(
             f"the Triton kernel does not run on {device}, and the slower torch backend does its work; the cause, often "
             f"a missing C compiler or an old GPU, was {type(error).__name__}: {error}"
         )
@@ -166,6 +166,4 @@ def greedy_triton(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Te
         place, order = (row * m + chosen[row, step]).sort()
         cols.append(place - row * m)
         values.append(dots[row, step][order])
-    crow = torch.zeros(n + 1, dtype=torch.int64, device=x.device)
-    crow[1:] = counts.cumsum(0)
-    return csr_codes(crow, torch.cat(cols), torch.cat(values), m)
+    return csr_codes(row_pointers(counts), torch.cat(cols), torch.cat(values), m)

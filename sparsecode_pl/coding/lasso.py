@@ -3,14 +3,15 @@
 from typing import Literal, NamedTuple
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.coding.checks import check_gram, check_penalty, check_problem, choose_backend
-from sparsecode_pl.coding.gram import gram_matrix, memory_budget
+from sparsecode_pl.coding.checks import check_gram, check_penalty, check_problem, choose_backend, warn
+from sparsecode_pl.coding.gram import gram_matrix
 from sparsecode_pl.coding.greedy import greedy_encode
 from sparsecode_pl.coding.lasso_numba import lasso_numba
 from sparsecode_pl.coding.lasso_torch import lasso_torch
+from sparsecode_pl.coding.precision import find_codes
+from sparsecode_pl.utilities.memory import memory_budget
 
 LassoBackend = Literal["auto", "torch", "numba"]
 BACKENDS = ("torch", "numba")
@@ -31,7 +32,7 @@ class LassoCodes(NamedTuple):
     iterations: Tensor
 
 
-@torch.no_grad()
+@find_codes
 def lasso_encode(
     x: Tensor,
     atoms: Tensor,
@@ -48,12 +49,12 @@ def lasso_encode(
 
     Each sample's objective P = ||r||^2 + lam * sum(codes), with r = x - codes @ atoms, is minimised over codes >= 0.
     The point theta = r * min(1, (lam/2) / max_i f_i.r) is feasible for the dual problem, whose objective there,
-    D = ||x||^2 - ||x - theta||^2, no codes can undercut: the gap P - D bounds what is missing to the minimum. A sample
-    is done once its gap is at most `tol` times P. The minimum is one, the codes that reach it may be many, for instance
-    where atoms are equal.
+    D = ||x||^2 - ||x - theta||^2, is a lower bound of the objective of any codes. The gap P - D therefore bounds how
+    far the objective is above its minimum. A sample is done once its gap is at most `tol` times P. Several codes may
+    reach the same minimum, for instance where atoms are equal.
 
-    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64. On a GPU, products in
-    TF32 (`torch.set_float32_matmul_precision`) are too coarse for the default tolerance.
+    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64. Autocast and coarser
+    products that PyTorch is allowed elsewhere, such as TF32, make no difference here.
 
     Args:
         x: activations, centred, (n, d) float32 or float64.
@@ -93,17 +94,16 @@ def lasso_encode(
             raise ValueError(f"gram is {gram.dtype}, too coarse for a certificate: give float32 or float64")
     if chosen == "numba" and gram is None:
         gram = gram_matrix(atoms, memory=memory)
-    with torch.autocast(x.device.type, enabled=False):
-        if chosen == "numba" and gram is not None:
-            found = LassoCodes(*lasso_numba(x, atoms, lam, tol, warm_start, max_iter, gram))
-        else:
-            if warm_start is None:
-                warm_start = greedy_encode(x, atoms, lam, backend=backend, gram=gram, memory=memory)
-            budget = memory_budget(memory, x.device)
-            found = LassoCodes(*lasso_torch(x, atoms, lam, tol, warm_start, max_iter, budget))
+    if chosen == "numba" and gram is not None:
+        found = LassoCodes(*lasso_numba(x, atoms, lam, tol, warm_start, max_iter, gram))
+    else:
+        if warm_start is None:
+            warm_start = greedy_encode(x, atoms, lam, backend=backend, gram=gram, memory=memory)
+        budget = memory_budget(memory, x.device)
+        found = LassoCodes(*lasso_torch(x, atoms, lam, tol, warm_start, max_iter, budget))
     missed = int((found.gap > tol).sum())
     if missed:
-        rank_zero_warn(
+        warn(
             f"{missed} of {len(x)} samples stopped at a relative duality gap above tol, {tol:g} (largest: "
             f"{float(found.gap.max()):.1e}): raise max_iter from {max_iter}, raise tol, or give float64"
         )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparsecode_pl.coding.codes import csr_codes
+from sparsecode_pl.coding.codes import csr_codes, row_pointers
 
 # Dense matrices (samples, m) that are held at a time, at most: codes found, now and before, correlations likewise, the
 # next ones and what they are made of, and copies while samples leave.
@@ -23,9 +23,7 @@ def lasso_torch(
         parts.append(_descend(x[block], atoms, lam, tol, _rows(start, block).to(x.dtype), max_iter, step))
     rows, cols, values, gaps, iterations = (list(part) for part in zip(*parts, strict=True))
     counts = torch.cat([row.bincount(minlength=len(gap)) for row, gap in zip(rows, gaps, strict=True)])
-    crow = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
-    crow[1:] = counts.cumsum(0)
-    return csr_codes(crow, torch.cat(cols), torch.cat(values), len(atoms)), torch.cat(gaps), torch.cat(iterations)
+    return csr_codes(row_pointers(counts), torch.cat(cols), torch.cat(values), len(atoms)), torch.cat(gaps), torch.cat(iterations)
 
 
 def _rows(codes: Tensor, block: slice) -> Tensor:

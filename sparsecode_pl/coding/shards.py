@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sparsecode_pl.coding.codes import csr_codes
+from sparsecode_pl.coding.codes import codes_of_entries
 
 
 def save_codes(path: str | Path, codes: Tensor, index: Tensor) -> None:
@@ -51,8 +51,5 @@ def load_codes(folder: str | Path) -> Tensor:
     if not torch.equal(index.sort().values, torch.arange(n)):
         raise ValueError(f"folder {folder}: its shards hold {n} rows, but not each of 0 to {n - 1} once; predict again")
     row = torch.repeat_interleave(index, torch.cat([shard["crow"].diff() for shard in shards]))
-    order = row.argsort(stable=True)
-    crow = torch.zeros(n + 1, dtype=torch.int64)
-    crow[1:] = torch.bincount(row, minlength=n).cumsum(0)
-    col, values = (torch.cat([shard[name] for shard in shards])[order] for name in ("col", "values"))
-    return csr_codes(crow, col, values, num_atoms)
+    col, values = (torch.cat([shard[name] for shard in shards]) for name in ("col", "values"))
+    return codes_of_entries(row, col, values, (n, num_atoms))

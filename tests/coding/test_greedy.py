@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy, greedy_encode, greedy_numba, reconstruct
+from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy, greedy_encode, greedy_numba, reconstruct, threads
 
 WAYS = ["torch", "numba", "residual"]
 
@@ -120,7 +120,7 @@ def test_leaves_its_input_alone_and_takes_it_strided(way):
 def test_chunks_of_samples_make_no_difference(monkeypatch):
     x, atoms = problem(50, 30, 8, seed=6)
     whole = greedy_encode(x, atoms, 0.2, backend="numba")
-    monkeypatch.setattr(greedy_numba, "CHUNK_BYTES", 7 * 30 * 8)
+    monkeypatch.setattr(threads, "CHUNK_BYTES", 7 * 30 * 8)
     chunks = greedy_encode(x, atoms, 0.2, backend="numba")
     blocks = greedy_encode(x, atoms, 0.2, memory=8 * 7 * (30 + 2 * 8))
     for parts in (chunks, blocks):

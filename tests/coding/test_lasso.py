@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Lasso
 
-from sparsecode_pl.coding import csr_codes, greedy_encode, lasso_encode, lasso_numba
+from sparsecode_pl.coding import csr_codes, greedy_encode, lasso_encode, threads
 
 BACKENDS = ["torch", "numba"]
 
@@ -215,7 +215,7 @@ def test_chunks_of_samples_make_no_difference(monkeypatch, warm):
     x, atoms = problem(50, 30, 8, seed=11)
     start = greedy_encode(x, atoms, 0.3) if warm else None
     whole = lasso_encode(x, atoms, 0.2, warm_start=start)
-    monkeypatch.setattr(lasso_numba, "CHUNK_BYTES", 7 * 30 * 8)
+    monkeypatch.setattr(threads, "CHUNK_BYTES", 7 * 30 * 8)
     parts = lasso_encode(x, atoms, 0.2, warm_start=start)
     torch.testing.assert_close(whole.codes.to_dense(), parts.codes.to_dense())
     torch.testing.assert_close(whole.gap, parts.gap)

@@ -1,0 +1,420 @@
+"""All compiled functions: the greedy step and the exact solver, for one thread and samples on the CPU.
+
+They stand in one file because numba keeps machine code on disk by the file of the function that is called. A change in
+a function of another file would go unnoticed. For the same reason this file imports nothing from this package.
+
+Each sample has a row `dot` of its correlations with all atoms, which the solvers keep up to date by rows of the Gram
+matrix.
+
+The exact solver is coordinate descent on working sets. A sample's working set holds the atoms that may have
+coefficients. Three things alternate: coordinate descent changes the codes of the working set, using its own small Gram
+matrix; rows of the whole Gram matrix bring the correlations of all atoms with the residual up to date; and greedy steps
+add the atoms that the residual still asks for. Each round is more precise than the last, and the duality gap decides
+when to stop.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import extending, types
+
+_typed_intrinsic: Any = extending.intrinsic  # numba's own type does not fit what it returns
+# Atoms in a block: short enough that finding the place of the maximum costs little, long enough to vectorise well.
+_BLOCK = 256
+# The working set is padded to whole vectors, so that the inner loops have no slow ends.
+_LANES = 16
+# The first round stops at this share of lam / 2, and each further round at this share of the last precision.
+_FIRST, _FURTHER = 0.3, 0.1
+# At most so many sweeps between two certificates. A certificate also removes the rounding errors of the sweeps.
+_MAX_SWEEPS = 50
+# NaN and the sign of zero do not occur or matter, and sums may be taken in any order; infinity does occur.
+_FASTMATH = {"nnan", "nsz", "contract", "reassoc"}
+
+
+def kept_on_disk(function: Any) -> Any:
+    """Let numba keep the machine code of a compiled function on disk, where any place for it is writable.
+
+    Places are NUMBA_CACHE_DIR if it is set, the folder of this package, and the user's cache folder.
+    """
+    try:
+        function.enable_caching()
+    except RuntimeError:  # no place is writable: every process compiles for itself
+        return function
+    return function
+
+
+def _compiled(fastmath: bool | set[str] = False) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function so that it runs beside others without Python's lock."""
+    return numba.njit(nogil=True, fastmath=fastmath)
+
+
+# --- passes over the correlations ----------------------------------------------------------------------------------
+
+
+@_typed_intrinsic
+def _bits(_: Any, value: types.Float) -> Any:
+    """The bits of a float as an integer of the same width.
+
+    Positive floats are ordered like their bits, and negative ones are negative integers. A maximum over the bits that
+    starts at 0 therefore finds the largest positive float. LLVM vectorises this, but not a maximum of floats.
+    """
+    width: Any = {types.float32: types.int32, types.float64: types.int64}[value]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return width(value), codegen
+
+
+@_compiled()
+def _find(dot: np.ndarray, top: Any, place: int) -> int:
+    """The index of the value with the bits `top`, which stands at `place` or after it."""
+    if top > 0:
+        while _bits(dot[place]) != top:
+            place += 1
+    return place
+
+
+@_compiled()
+def _largest(dot: np.ndarray) -> int:
+    """The atom of the largest correlation, the first of equals; any atom where no correlation is positive."""
+    zero = _bits(dot.dtype.type(0))
+    top, place = zero, 0
+    for start in range(0, len(dot), _BLOCK):
+        part = dot[start : start + _BLOCK]
+        best = zero
+        for i in range(len(part)):
+            best = max(best, _bits(part[i]))
+        if best > top:
+            top, place = best, start
+    return _find(dot, top, place)
+
+
+@_compiled(fastmath={"contract"})
+def _subtract(dot: np.ndarray, row: np.ndarray, a: Any) -> int:
+    """Subtract `a` times a row of the Gram matrix, and return what `_largest` says of the result, in one pass."""
+    zero = _bits(dot.dtype.type(0))
+    top, place = zero, 0
+    for start in range(0, len(dot), _BLOCK):
+        part, gram_part = dot[start : start + _BLOCK], row[start : start + _BLOCK]
+        best = zero
+        for i in range(len(part)):
+            value = part[i] - a * gram_part[i]
+            part[i] = value
+            best = max(best, _bits(value))
+        if best > top:
+            top, place = best, start
+    return _find(dot, top, place)
+
+
+@_compiled()
+def _write_sorted(
+    dot: np.ndarray, chosen: np.ndarray, codes: np.ndarray, count: int, cols: np.ndarray, values: np.ndarray
+) -> None:
+    """Write the first `count` chosen atoms and their codes to the front of `cols` and `values`, sorted by atom.
+
+    The correlations `dot` are no longer needed and may be overwritten.
+    """
+    if count * count <= 4 * len(dot):  # insertion sort
+        for i in range(count):
+            atom, value = chosen[i], codes[i]
+            j = i
+            while j > 0 and cols[j - 1] > atom:
+                cols[j], values[j] = cols[j - 1], values[j - 1]
+                j -= 1
+            cols[j], values[j] = atom, value
+    else:  # write them to their places, and read them again in order
+        dot[:] = 0
+        for i in range(count):
+            dot[chosen[i]] = codes[i]
+        place = 0
+        for atom in range(len(dot)):
+            if dot[atom] != 0:
+                cols[place], values[place] = atom, dot[atom]
+                place += 1
+
+
+# --- the greedy step -----------------------------------------------------------------------------------------------
+
+
+@kept_on_disk
+@_compiled()
+def greedy_rows(
+    dots: np.ndarray,
+    gram: np.ndarray,
+    half: Any,
+    max_atoms: int,
+    counts: np.ndarray,
+    cols: np.ndarray,
+    values: np.ndarray,
+) -> int:
+    """Find the greedy codes of samples.
+
+    Args:
+        dots: correlations of the samples with the atoms, (n, m); they are used up.
+        gram: Gram matrix of the atoms, (m, m).
+        half: lam / 2, of the dtype of `dots`.
+        max_atoms: most atoms a sample, from 1 to m.
+        counts: receives the number of codes of each sample, (n,).
+        cols: receives the atoms, sample by sample, ascending within each; of length n * max_atoms.
+        values: receives their codes likewise.
+
+    Returns:
+        How many codes there are in all.
+    """
+    chosen, codes = np.empty(max_atoms, np.int64), np.empty(max_atoms, dots.dtype)
+    total = 0
+    for sample in range(len(dots)):
+        dot = dots[sample]
+        count = 0
+        atom = _largest(dot)
+        while count < max_atoms and dot[atom] > half:
+            a = dot[atom] - half
+            chosen[count], codes[count] = atom, a
+            count += 1
+            dot[atom] = -np.inf  # and stays so: no atom is chosen twice
+            atom = _subtract(dot, gram[atom], a)
+        _write_sorted(dot, chosen, codes, count, cols[total:], values[total:])
+        counts[sample] = count
+        total += count
+    return total
+
+
+# --- the exact solver ----------------------------------------------------------------------------------------------
+
+
+@_compiled(_FASTMATH)
+def _update(dot: np.ndarray, gram: np.ndarray, chosen: np.ndarray, moves: np.ndarray, count: int) -> None:
+    """Subtract rows of the Gram matrix, times their moves: four at a time, so that waits for memory overlap."""
+    for t in range(0, count - count % 4, 4):
+        a0, a1, a2, a3 = moves[t], moves[t + 1], moves[t + 2], moves[t + 3]
+        row0, row1, row2, row3 = gram[chosen[t]], gram[chosen[t + 1]], gram[chosen[t + 2]], gram[chosen[t + 3]]
+        for i in range(len(dot)):
+            dot[i] -= a0 * row0[i] + a1 * row1[i] + a2 * row2[i] + a3 * row3[i]
+    for t in range(count - count % 4, count):
+        a, row = moves[t], gram[chosen[t]]
+        for i in range(len(dot)):
+            dot[i] -= a * row[i]
+
+
+@_compiled(_FASTMATH)
+def _descend(
+    small: np.ndarray, codes: np.ndarray, near: np.ndarray, count: int, half: Any, enough: Any, max_sweeps: int
+) -> int:
+    """Cyclic coordinate descent on the working set until no coefficient moves by more than `enough`."""
+    width = (count + _LANES - 1) // _LANES * _LANES
+    whole = near[:width]
+    for sweep in range(max_sweeps):
+        farthest = half * 0
+        for t in range(count):
+            move = max(near[t] - half, -codes[t])
+            if move != 0:
+                codes[t] += move
+                farthest = max(farthest, abs(move))
+                row = small[t, :width]
+                for u in range(width):
+                    whole[u] -= move * row[u]
+        if farthest <= enough:
+            return sweep + 1
+    return max_sweeps
+
+
+@_compiled(_FASTMATH)
+def _dot(atom: np.ndarray, residual: np.ndarray) -> float:
+    total = 0.0
+    for i in range(len(residual)):
+        total += np.float64(atom[i]) * residual[i]
+    return total
+
+
+@_compiled(_FASTMATH)
+def _relative_gap(
+    x: np.ndarray,
+    atoms: np.ndarray,
+    chosen: np.ndarray,
+    codes: np.ndarray,
+    near: np.ndarray,
+    count: int,
+    place: int,
+    half: float,
+) -> float:
+    """The relative duality gap in float64, `place` being the best atom outside of the working set.
+
+    The correlations `near` of the working set are computed afresh: without it, what the updates have rounded off would
+    add 1e-5 to the gap in float32.
+    """
+    residual = x.astype(np.float64)
+    total = 0.0
+    for t in range(count):
+        a, atom = np.float64(codes[t]), atoms[chosen[t]]
+        total += a
+        for i in range(len(residual)):
+            residual[i] -= a * np.float64(atom[i])
+    top = _dot(atoms[place], residual)
+    for t in range(count):
+        dot = _dot(atoms[chosen[t]], residual)
+        top = max(top, dot)
+        near[t] = dot
+    square, along = 0.0, 0.0
+    for i in range(len(residual)):
+        square += residual[i] * residual[i]
+        along += residual[i] * np.float64(x[i])
+    primal = square + 2 * half * total
+    if primal == 0:
+        return 0.0
+    shrink = half / max(top, half)
+    return (primal - shrink * (2 * along - shrink * square)) / primal
+
+
+@_compiled()
+def _enlarged(small: np.ndarray) -> np.ndarray:
+    larger = np.zeros((2 * len(small), 2 * len(small)), small.dtype)
+    larger[: len(small), : len(small)] = small
+    return larger
+
+
+@_compiled()
+def _solve(
+    dot: np.ndarray,
+    gram: np.ndarray,
+    x: np.ndarray,
+    atoms: np.ndarray,
+    warm_atoms: np.ndarray,
+    warm_codes: np.ndarray,
+    half: Any,
+    tol: float,
+    max_iter: int,
+    cols: np.ndarray,
+    values: np.ndarray,
+) -> Any:
+    """Find the exact code of one sample, and write it to the front of `cols` and `values`; see `lasso_rows`.
+
+    Returns:
+        Number of non-zero codes, relative gap and number of sweeps.
+    """
+    kind = dot.dtype.type
+    # The working set: its atoms, their codes, the codes that `dot` accounts for, and their correlations. All are padded.
+    room = len(dot) + _LANES
+    chosen = np.empty(room, np.int64)
+    codes, reflected, moves = np.empty(room, dot.dtype), np.zeros(room, dot.dtype), np.empty(room, dot.dtype)
+    near = np.zeros(room, dot.dtype)
+    small = np.zeros((4 * _LANES, 4 * _LANES), dot.dtype)
+    count = len(warm_atoms)
+    while len(small) < count:
+        small = _enlarged(small)
+    for t in range(count):
+        chosen[t], codes[t], near[t] = warm_atoms[t], warm_codes[t], dot[warm_atoms[t]]
+        dot[warm_atoms[t]] = -np.inf  # and stays so: the atom is in the working set
+    for t in range(count):
+        row = gram[chosen[t]]
+        for u in range(count):
+            small[t, u] = row[chosen[u]]
+            near[u] -= codes[t] * small[t, u]
+
+    norm = np.sqrt((x.astype(np.float64) ** 2).sum())
+    rounding = np.finfo(dot.dtype).eps * norm
+    precision = max(rounding, _FIRST * half)
+    sweeps, last_gap = 0, np.inf
+    while True:
+        most = min(_MAX_SWEEPS, max_iter - sweeps)
+        done = _descend(small, codes, near, count, half, kind(precision), most) if count else 0
+        sweeps += done
+        for t in range(count):
+            moves[t] = codes[t] - reflected[t]
+            reflected[t] = codes[t]
+        _update(dot, gram, chosen, moves, count)
+        place = _largest(dot)
+        gap = _relative_gap(x, atoms, chosen, codes, near, count, place, np.float64(half))
+        if gap <= tol or sweeps >= max_iter:
+            break
+        before = count
+        while dot[place] > half + max(precision, rounding):
+            if count == len(small):
+                small = _enlarged(small)
+            row = gram[place]
+            a = dot[place] - half
+            for t in range(count):
+                small[count, t] = small[t, count] = row[chosen[t]]
+                near[t] -= a * row[chosen[t]]
+            small[count, count] = row[place]
+            chosen[count], codes[count], reflected[count], near[count] = place, a, a, dot[place] - a * row[place]
+            count += 1
+            dot[place] = -np.inf
+            place = _subtract(dot, row, a)
+        if precision <= rounding and count == before:
+            if gap > 0.9 * last_gap:
+                break  # numbers of this type cannot do better
+            last_gap = gap
+        if done < _MAX_SWEEPS:  # what was asked for is reached
+            precision = max(rounding / 16, _FURTHER * precision)
+
+    num = 0
+    for t in range(count):
+        if codes[t] > 0:
+            chosen[num], codes[num] = chosen[t], codes[t]
+            num += 1
+    _write_sorted(dot, chosen, codes, num, cols, values)
+    return num, gap, sweeps
+
+
+@kept_on_disk
+@_compiled()
+def lasso_rows(
+    dots: np.ndarray,
+    gram: np.ndarray,
+    x: np.ndarray,
+    atoms: np.ndarray,
+    warm_crow: np.ndarray,
+    warm_cols: np.ndarray,
+    warm_values: np.ndarray,
+    half: Any,
+    tol: float,
+    max_iter: int,
+    counts: np.ndarray,
+    gaps: np.ndarray,
+    sweeps: np.ndarray,
+    cols: np.ndarray,
+    values: np.ndarray,
+) -> int:
+    """Find the exact codes of samples.
+
+    Args:
+        dots: correlations of the samples with the atoms, (n, m); they are used up.
+        gram: Gram matrix of the atoms, (m, m).
+        x: the samples, (n, d).
+        atoms: (m, d).
+        warm_crow: where the codes that each sample starts from begin in the next two, and where the last end, (n + 1,).
+        warm_cols: their atoms.
+        warm_values: their values.
+        half: lam / 2, of the dtype of `dots`.
+        tol: relative duality gap to reach, > 0.
+        max_iter: most sweeps a sample, >= 1.
+        counts: receives the number of codes of each sample, (n,).
+        gaps: receives the relative duality gap of each sample, (n,).
+        sweeps: receives the number of sweeps of each sample, (n,).
+        cols: receives the atoms, sample by sample, ascending within each; of length n * m.
+        values: receives their codes likewise.
+
+    Returns:
+        How many codes there are in all.
+    """
+    total = 0
+    for sample in range(len(dots)):
+        warm = slice(warm_crow[sample], warm_crow[sample + 1])
+        counts[sample], gaps[sample], sweeps[sample] = _solve(
+            dots[sample],
+            gram,
+            x[sample],
+            atoms,
+            warm_cols[warm],
+            warm_values[warm],
+            half,
+            tol,
+            max_iter,
+            cols[total:],
+            values[total:],
+        )
+        total += counts[sample]
+    return total

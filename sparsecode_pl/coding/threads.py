@@ -1,0 +1,133 @@
+"""Threads that share the rows of a problem between them.
+
+Compiled code and matrix products release Python's lock, so plain threads serve. A thread takes the next few rows when
+it has finished the last ones. A thread that another program holds up therefore delays nothing but its own rows, and
+threads that wait are asleep. OpenMP does worse on a busy machine: it deals out the rows in advance, and its threads
+spin while they wait, which costs most where two OpenMP runtimes, such as PyTorch's and numba's, spin against each other.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Barrier, Lock
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+# Bytes of correlations that all threads together hold at a time, at most.
+CHUNK_BYTES = 16 * 2**20
+# Bytes of correlations that a thread holds at a time, at most. More would leave the processor's cache, and would leave
+# threads waiting for the last one; less would slow down the matrix product.
+_THREAD_BYTES = 2**20
+
+
+def chunk_rows(num_rows: int, row_bytes: int) -> int:
+    """How many rows a thread should take at a time, >= 1.
+
+    Args:
+        num_rows: how many rows there are.
+        row_bytes: bytes of correlations of a row.
+    """
+    chunk_bytes = min(_THREAD_BYTES, CHUNK_BYTES // torch.get_num_threads())
+    return max(1, min(num_rows, chunk_bytes // row_bytes))
+
+
+def share_rows(num_rows: int, most: int, start_thread: Callable[[], Callable[[slice], Result]]) -> list[Result]:
+    """Work on rows in chunks, with as many threads as PyTorch has here (`torch.get_num_threads`).
+
+    In these threads PyTorch itself works with one thread. They record no gradient if their input is detached. How the
+    rows fall into chunks does not depend on the number of threads, and so neither do results, to the last digit.
+
+    Args:
+        num_rows: how many rows there are, >= 0.
+        most: rows a chunk at most, >= 1.
+        start_thread: called once in each thread; returns what works on a chunk of rows there, and may keep buffers.
+
+    Returns:
+        The result of each chunk, in the order of the rows; chunks are of nearly equal size.
+
+    Example:
+        >>> share_rows(5, 2, lambda: lambda rows: (rows.start, rows.stop))
+        [(0, 1), (1, 3), (3, 5)]
+    """
+    num_chunks = -(-num_rows // most)
+    chunks = [slice(i * num_rows // num_chunks, (i + 1) * num_rows // num_chunks) for i in range(num_chunks)]
+    left = iter(enumerate(chunks))
+    lock, stopped = Lock(), False
+    results: dict[int, Result] = {}
+
+    def work() -> None:
+        nonlocal stopped
+        try:
+            do = start_thread()
+            while True:
+                with lock:
+                    number, rows = (None, None) if stopped else next(left, (None, None))
+                if number is None or rows is None:
+                    return
+                results[number] = do(rows)
+        except BaseException:
+            stopped = True
+            raise
+
+    num_threads = min(torch.get_num_threads(), num_chunks)
+    if num_threads == 0:
+        return []
+    threads = _POOLS.of(torch.get_num_threads())
+    tasks = [threads.submit(work) for _ in range(num_threads)]
+    try:
+        for task in tasks:
+            task.result()
+    finally:  # also where the user interrupts
+        stopped = True
+        wait(tasks)
+    return [results[number] for number in range(num_chunks)]
+
+
+class _Pools:
+    """Pools of threads, made when they are first asked for and kept, by their number of threads."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: after a fork, the child has none of its parent's threads."""
+        self._lock = Lock()
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+
+    def of(self, num_threads: int) -> ThreadPoolExecutor:
+        """The pool of so many threads."""
+        with self._lock:
+            if num_threads not in self._pools:
+                self._pools[num_threads] = _start_pool(num_threads)
+            return self._pools[num_threads]
+
+
+def _start_pool(num_threads: int) -> ThreadPoolExecutor:
+    """Threads in each of which PyTorch works with one thread.
+
+    PyTorch's number of threads belongs to a thread. But setting it also sets the number that threads begin with from
+    then on, so that this has to be put back, and by a thread that does not mind its own number.
+    """
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="sparsecode")
+    all_there = Barrier(num_threads)
+
+    def start() -> None:
+        all_there.wait()  # else one thread might take all the starts
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # without it, PyTorch would set the number again at its first use in this thread
+
+    with ThreadPoolExecutor(1) as other:
+        usual = other.submit(torch.get_num_threads).result()
+        try:
+            for task in [pool.submit(start) for _ in range(num_threads)]:
+                task.result()
+        finally:
+            other.submit(torch.set_num_threads, usual).result()
+    return pool
+
+
+_POOLS = _Pools()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOLS.forget)
