@@ -84,9 +84,9 @@ def test_no_penalty_far_below_the_answer_is_tried_but_on_a_few_rows():
     tried = []
 
     class Spy(GreedyCoder):
-        def __call__(self, x, atoms, lam, gram=None):
+        def encode(self, x, lam, bound):
             tried.append((len(x), lam))
-            return super().__call__(x, atoms, lam, gram)
+            return super().encode(x, lam, bound)
 
     dictionary.coder = Spy()
     lam, _ = largest_penalty(dictionary, x, 0.9, start=3.0)
