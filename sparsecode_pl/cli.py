@@ -16,7 +16,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.padding import Padding
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
 from sparsecode_pl.data import ActivationDataModule, Control, fill_store, import_plugins
@@ -201,15 +202,12 @@ def _width(data: ActivationDataModule) -> int:
 
 
 def list_plugins() -> None:
-    """Print the installed plugins, with a line each."""
-    table = Table(title="Installed data and controls")
-    table.add_column("plugin", no_wrap=True)
-    for column in ("kind", "what it is", "package"):
-        table.add_column(column)
+    """List the installed data and controls, with a sentence each."""
+    console = Console()
     for name, cls in import_plugins().items():
         sentence = (cls.__doc__ or "").strip().partition("\n")[0]
-        table.add_row(name, plugin_kind(name), sentence, cls.__module__.partition(".")[0])
-    Console().print(table)
+        console.print(f"[bold]{name}[/bold]  ({plugin_kind(name)}; {cls.__module__.partition('.')[0]})", highlight=False)
+        console.print(Padding(escape(sentence), (0, 0, 0, 4)), highlight=False)
 
 
 def cache(words: list[str]) -> None:

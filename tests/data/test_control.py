@@ -48,7 +48,7 @@ def test_a_control_can_be_fitted_as_data_in_its_own_right():
     assert (data.label, data.d_model, data.batch_size) == ("Halved", 2, 5)
     assert torch.equal(data.rows, torch.full((20, 2), 0.5))
     with pytest.raises(
-        ValueError, match="Frozen has no rows of its own: fit the data itself, with --model.learn False"
+        ValueError, match=r"Frozen has no rows of its own: fit the data itself, with --model\.learn False"
     ):
         ControlOf(Frozen(), TensorActivations(torch.ones(20, 2)))
 

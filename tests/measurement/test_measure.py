@@ -65,7 +65,7 @@ def test_the_figures_are_those_of_the_saved_dictionary(run, make_data, tmp_path)
     truth = data.source.ground_truth.codes.to_dense()
     assert record["half_active"] == 0.75
     assert record["oracle_S1"] == pytest.approx(float(truth.sum() / truth.max(1).values.sum()), rel=1e-5)
-    cosines = data.features @ dictionary.atoms.detach().T
+    cosines = data.source.features @ dictionary.atoms.detach().T
     assert record["atom_recovery"] == pytest.approx(float(cosines.max(1).values.mean()), rel=1e-5)
     assert record["num_atoms"] == 48
 

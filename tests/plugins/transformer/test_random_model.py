@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sparsecode_transformer import TransformerActivations, RandomModel
+from sparsecode_transformer import RandomModel, TransformerActivations
 from sparsecode_transformer.locate import locate_model
 from transformers import AutoTokenizer
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sparsecode_transformer import TransformerActivations, room
-from sparsecode_transformer import text_capture
+from sparsecode_transformer import TransformerActivations, room, text_capture
 from transformers import AutoTokenizer
 
 from sparsecode_pl.data import Store, StoreWriter
