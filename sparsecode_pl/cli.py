@@ -206,7 +206,8 @@ def list_plugins() -> None:
     console = Console()
     for name, cls in import_plugins().items():
         sentence = (cls.__doc__ or "").strip().partition("\n")[0]
-        console.print(f"[bold]{name}[/bold]  ({plugin_kind(name)}; {cls.__module__.partition('.')[0]})", highlight=False)
+        package = cls.__module__.partition(".")[0]
+        console.print(f"[bold]{name}[/bold]  ({plugin_kind(name)}; {package})", highlight=False)
         console.print(Padding(escape(sentence), (0, 0, 0, 4)), highlight=False)
 
 

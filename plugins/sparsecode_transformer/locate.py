@@ -38,7 +38,7 @@ save_pretrained wrote, or a model's name on the Hugging Face hub
         )
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"model_name_or_path is {name!r}, and that folder is not a model, for it has no config.json: give the folder "
+            f"model_name_or_path is {name!r}, and that folder has no config.json, so it is no model: give the folder "
             "that save_pretrained wrote"
         )
     return str(folder.resolve())

@@ -59,9 +59,7 @@ def load_model(
             config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
             if random_weights is not None:
                 with torch.random.fork_rng(devices=[]):
-                    torch.default_generator.manual_seed(
-                        random_weights
-                    )  # torch.manual_seed would reseed the GPUs too
+                    torch.default_generator.manual_seed(random_weights)  # torch.manual_seed would reseed the GPUs too
                     whole = AutoModel.from_config(config, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
         if random_weights is None:
             with weight_errors(model):

@@ -15,8 +15,8 @@ class TextSource:
     """Documents of a data set on the Hugging Face hub, or of a local file.
 
     Args:
-        text: a local `.txt` file (a document on each line), `.jsonl` file (an object on each line) or `.parquet` file, in
-            UTF-8; or the name of a data set on the hub, or a folder that `datasets.load_dataset` reads, with
+        text: a local file in UTF-8: `.txt` (a document on each line), `.jsonl` (an object on each line) or
+            `.parquet`; or the name of a data set on the hub, or a folder that `datasets.load_dataset` reads, with
             `:CONFIG` after it if it has several.
         split: of the data set; a file has none.
         column: name of the column with the text, one document per row; a `.txt` file has only the column "text".

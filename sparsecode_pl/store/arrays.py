@@ -36,7 +36,7 @@ def write_store(
 
     Args:
         path: the folder, new or empty, or that of an unfinished store of the same arrays.
-        arrays: arrays or tensors of any lengths, which are joined. For one layer, each is (k, d); for several, each is a
+        arrays: arrays or tensors of any lengths, which are joined. For one layer each is (k, d); for several each is a
             mapping from names to arrays: those of two dimensions, (k, width), are layers, and those of one dimension,
             (k,) integers, are columns, such as the number of each row's token.
         dtype: of the stored rows: "float32", "float16" or "bfloat16".
