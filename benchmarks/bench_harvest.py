@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 from record import seconds, write
-from sparsecode_transformer import HookedTransformer
+from sparsecode_transformer import TransformerActivations
 from sparsecode_transformer.batches import Batch, chunks, length_batches
 from sparsecode_transformer.locate import locate_model, short_name
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -52,21 +52,21 @@ def write_text(path: Path, model: str, tokens: int) -> None:
     path.write_text("\n".join(documents))
 
 
-def batches(data: HookedTransformer) -> Iterator[Batch]:
-    """The batches of the harvest, in their order."""
-    sequences, recipe = data._all.sequences, data._all.recipe
+def batches(data: TransformerActivations) -> Iterator[Batch]:
+    """The batches of the capture, in their order."""
+    sequences, recipe = data._capture.sequences, data._capture.recipe
     for shard in chunks(sequences.kept(), recipe.shard_rows):
         yield from length_batches(sequences, torch.arange(*shard).numpy(), recipe.batch_tokens)
 
 
 def compare(model: str, folder: Path) -> dict:
-    """Harvest into a store and into memory, and the bare pass, in turn."""
+    """Capture into a store and into memory, and the bare pass, in turn."""
     name = short_name(model)
     text = folder / f"{name}.txt"
     write_text(text, model, TOKENS[name])
     settings = {"num_activations": None, "device": "cpu", "shard_rows": 16_384}
-    first = HookedTransformer(model, str(text), **settings)
-    shared = {"model": first._all.model, "sequences": first._all.sequences, "widths": first._all.widths}
+    first = TransformerActivations(model, str(text), **settings)
+    shared = {"model": first._capture.model, "sequences": first._capture.sequences, "widths": first._capture.widths}
     tokens = int(sum(batch.attention_mask.sum() for batch in batches(first)))
     padded = sum(batch.input_ids.numel() for batch in batches(first))
 
@@ -77,9 +77,9 @@ def compare(model: str, folder: Path) -> dict:
             shared["model"](input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options)
 
     def harvest(store: Path | None) -> float:
-        data = HookedTransformer(model, str(text), store=store and str(store), **settings)
-        vars(data._all).update(shared)  # what is loaded and tokenised already
-        return seconds(data._all.harvest).wall
+        data = TransformerActivations(model, str(text), store=store and str(store), **settings)
+        vars(data._capture).update(shared)  # what is loaded and tokenised already
+        return seconds(data._capture.capture).wall
 
     times: dict[str, list[float]] = {"bare": [], "memory": [], "store": []}
     for repeat in range(REPEATS + 1):

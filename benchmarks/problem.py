@@ -19,4 +19,4 @@ def problem(active: float, n: int = 4096, d: int = 256, m: int = 2048) -> tuple[
     """
     data = SparseLinear(d_model=d, num_features=m // 2, active=active, num_samples=n, val_split=0)
     others = torch.randn(m - m // 2, d, generator=torch.Generator().manual_seed(0))
-    return data.load(), torch.cat([data.ground_truth.features, torch.nn.functional.normalize(others, dim=1)])
+    return data.load(), torch.cat([data.source.ground_truth.features, torch.nn.functional.normalize(others, dim=1)])

@@ -126,14 +126,14 @@ def test_alternation_lowers_the_objective_of_held_out_rows(data):
     x = standardised(module, data.rows[data.heldout_index])
     learnt = objective(x, module.dictionary.atoms, LAM)
     assert learnt < 0.8 * objective(x, diary.first, LAM)
-    assert learnt < 1.15 * objective(x, data.features, LAM)
+    assert learnt < 1.15 * objective(x, data.source.features, LAM)
 
 
 def test_finds_planted_atoms():
     data = small_data(num_samples=2000, batch_size=256, batches_per_round=40)
     module = SparseCodingModule(16, expansion=4)
     fit(module, data, AdaptivePenalty(), max_epochs=3)
-    assert atom_recovery(data.features, module.dictionary.atoms.detach()).mean_max_cosine > 0.97
+    assert atom_recovery(data.source.features, module.dictionary.atoms.detach()).mean_max_cosine > 0.97
 
 
 def test_atoms_are_unit_after_every_batch(data):

@@ -25,4 +25,5 @@ class RademacherSource(NoiseSource):
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), entries +-1/sqrt(d_model)."""
         signs = torch.randint(2, (num, self.d_model), generator=random)
-        return (2 * signs - 1) * self.d_model**-0.5
+        size: float = self.d_model**-0.5
+        return (2 * signs - 1) * size

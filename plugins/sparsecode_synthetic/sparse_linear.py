@@ -155,5 +155,5 @@ class SparseLinearSource(SampledSource):
         return csr_codes(crow, column, values, self.num_features)
 
     def _draw_noise(self, num: int, random: torch.Generator) -> Tensor:
-        scale = self.noise * (self.active / self.d_model) ** 0.5
+        scale: float = self.noise * (self.active / self.d_model) ** 0.5
         return scale * torch.randn(num, self.d_model, generator=random)

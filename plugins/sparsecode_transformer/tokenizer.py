@@ -9,20 +9,20 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
-    """The tokenizer that a model comes with; no code of its repository is ever run.
+    """The tokenizer of a model; no code of its repository is ever run.
 
     Args:
         model: a folder, or a name on the hub.
         revision: branch, tag or commit on the hub.
 
     Raises:
-        FileNotFoundError: the model comes without one.
-        Exception: whatever a tokenizer of its kind raises when its files are wrong or a package of its is missing.
+        FileNotFoundError: the model has none.
+        Exception: whatever this kind of tokenizer raises if its files are wrong or it misses a package.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
-    # Without files transformers may make up a tokenizer of the special tokens alone, and say nothing.
+    # Without files, transformers may silently make up a tokenizer of special tokens only.
     files = tokenizer.vocab_files_names.values()
     if not any(model_file(model, name, revision) for name in files):
         raise FileNotFoundError(f"{model} holds none of {', '.join(sorted(files))}")

@@ -1,4 +1,4 @@
-"""From documents to token sequences, and which of the tokens count."""
+"""Documents as token sequences, and which of the tokens count."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +18,12 @@ _CHARACTERS = 4_000_000
 
 @dataclass(frozen=True)
 class Sequences:
-    """Token sequences as they go through the model, end to end in flat arrays; none is empty.
+    """Token sequences as they go through the model, joined in flat arrays; none is empty.
 
     Attributes:
         tokens: (total,) int32.
         starts: where in `tokens` each sequence begins, and where the last one ends, (sequences + 1,) int64.
-        document: which document a token is of, (total,) int32.
+        document: the document of each token, (total,) int32.
         document_position: its index among the tokens of that document, (total,) int32; see `tokenize`.
         keep: whether its activation counts, (total,) bool.
     """
@@ -35,11 +35,11 @@ class Sequences:
     keep: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        """How many sequences there are."""
+        """Number of sequences."""
         return len(self.starts) - 1
 
     def kept(self) -> NDArray[np.int64]:
-        """How many activations count in each sequence, (sequences,) int64."""
+        """Number of activations that count in each sequence, (sequences,) int64."""
         return _sums(self.keep, self.starts)
 
 
@@ -56,25 +56,26 @@ def tokenize(
 ) -> Sequences:
     """Turn documents into the token sequences of a model.
 
-    Without packing a document is one sequence, as the tokenizer makes it with its special tokens, cut at
-    `context_length`; `document_position` is the position in it. With packing the documents are tokenised without
-    special tokens and joined end to end, the end-of-text token (EOS, else SEP, if there is one) between them, and cut
-    into sequences of `context_length`, the last one shorter; each begins with BOS or CLS if the tokenizer begins
-    documents so; `document_position` is the index among the tokens of the document, -1 for tokens put in.
+    Without packing, each document is one sequence, as the tokenizer makes it with its special tokens, cut at
+    `context_length`; `document_position` is the position in it. With packing, the documents are tokenised without
+    special tokens, joined with the end-of-text token (EOS, or else SEP, if there is one) between them, and divided into
+    sequences of `context_length`, of which the last may be shorter. Each sequence begins with BOS or CLS if the
+    tokenizer begins documents so. `document_position` is the index among the tokens of the document, -1 for added
+    tokens.
 
-    Special tokens are those that the tokenizer adds, and its BOS, EOS, CLS, SEP, padding and mask tokens wherever they
-    stand, also where a document spells them out; an unknown word is text. Sequences of which nothing counts are left
-    out. The tokenizer's own settings of truncation and padding are neither used nor changed.
+    Special tokens are those that the tokenizer adds, and its BOS, EOS, CLS, SEP, padding and mask tokens, even if a
+    document spells them out. An unknown word is text. Sequences in which nothing counts are left out. The tokenizer's
+    own settings of truncation and padding are neither used nor changed.
 
     Args:
-        documents: their texts; read no further than needed.
+        documents: their texts; only as many as needed are read.
         tokenizer: of the model, fast or slow; a fast one uses all cores unless TOKENIZERS_PARALLELISM is false.
-        context_length: most tokens in a sequence, at least 2.
-        packing: join documents, so that all sequences but the last are of full length.
+        context_length: maximum number of tokens in a sequence, at least 2.
+        packing: join documents, so that all sequences except the last have full length.
         keep_special: let special tokens count.
-        skip_first: the first so many positions of every sequence do not count.
-        num_activations: stop at the sequence that completes so many tokens that count; None reads all documents. Fewer
-            may be found.
+        skip_first: number of positions at the start of every sequence that do not count.
+        num_activations: stop at the sequence that completes this many tokens that count; None reads all documents. The
+            documents may have fewer.
         progress: called now and then with the numbers of tokens that count and of documents read so far.
 
     Raises:
@@ -93,7 +94,7 @@ def tokenize(
         if num_activations is not None and counted >= num_activations:
             break
     if read == 0:
-        raise ValueError("documents holds none: give at least one text")
+        raise ValueError("documents is empty: give at least one text")
     if counted == 0:
         raise ValueError(
             f"documents ({read:,}) give {total:,} tokens, all of them special or in the first {skip_first} positions: "
@@ -107,7 +108,7 @@ def tokenize(
 
 
 class _Encoder:
-    """How documents become sequences: what the tokenizer does by itself, and what it is told to do."""
+    """Turns documents into sequences: what the tokenizer does by itself, and what it is told to do."""
 
     def __init__(
         self,
@@ -123,10 +124,10 @@ class _Encoder:
             raise ValueError(
                 f"skip_first is {skip_first}: give at least 0 and less than context_length, which is {context_length}"
             )
-        # A fast tokenizer keeps the truncation and padding of its last call, so the caller's own one is left alone.
+        # A fast tokenizer keeps the truncation and padding of its last call, so the caller's tokenizer is not used.
         self.tokenizer = tokenizer = copy.deepcopy(tokenizer)
         tokenizer.truncation_side = "right"
-        tokenizer.verbose = False  # says nothing of tokens that it lacks, nor of texts beyond the model's context
+        tokenizer.verbose = False  # no warnings about missing tokens, or texts beyond the model's context
         self.context_length = context_length
         self.packing = packing
         self.skip_first = skip_first
@@ -145,11 +146,11 @@ class _Encoder:
             )
 
     def blocks(self, documents: Iterable[str]) -> Iterator[tuple[int, Sequences]]:
-        """The sequences of some documents at a time, and how many documents have been read by then."""
+        """The sequences of some documents at a time, and the number of documents read so far."""
         return self._packed(documents) if self.packing else self._truncated(documents)
 
     def _encode(self, texts: list[str], *, add_special_tokens: bool, max_length: int | None = None) -> list[list[int]]:
-        return self.tokenizer(
+        ids: list[list[int]] = self.tokenizer(
             texts,
             add_special_tokens=add_special_tokens,
             truncation=max_length is not None,
@@ -159,6 +160,7 @@ class _Encoder:
             return_token_type_ids=False,
             verbose=False,
         )["input_ids"]
+        return ids
 
     def _truncated(self, documents: Iterable[str]) -> Iterator[tuple[int, Sequences]]:
         for first, texts in _batches(documents):
@@ -171,7 +173,7 @@ class _Encoder:
 
     def _packed(self, documents: Iterable[str]) -> Iterator[tuple[int, Sequences]]:
         room = self.context_length - len(self.prefix)
-        read, before = 0, -1  # how many documents, and the last one that was not empty
+        read, before = 0, -1  # number of documents, and the last one that was not empty
         stream = np.zeros((3, 0), np.int32)  # token, document and document_position of each place
         for first, texts in _batches(documents):
             columns = [stream]
@@ -186,7 +188,7 @@ class _Encoder:
             stream = np.concatenate(columns, axis=1)
             full = stream.shape[1] // room * room
             yield read, self._cut(stream[:, :full], room)
-            stream = stream[:, full:]  # waits for the documents that follow
+            stream = stream[:, full:]  # waits for the next documents
         if stream.shape[1]:
             yield read, self._cut(stream, stream.shape[1])
 
@@ -212,7 +214,7 @@ class _Encoder:
 
 
 def _batches(documents: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Documents some at a time, with the number of the first one."""
+    """Some documents at a time, with the number of the first one."""
     first, characters = 0, 0
     texts: list[str] = []
     for text in documents:

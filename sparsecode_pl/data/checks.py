@@ -1,4 +1,4 @@
-"""Checks of activations, made before anything long begins."""
+"""Checks of activations, made before any long work starts."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from sparsecode_pl.data.rows import Rows
 
 
 def check_activations(x: Rows, source: str) -> Rows:
-    """Return `x`, a tensor as a contiguous float32 CPU matrix, or say what is wrong with it.
+    """Check activations, and return a tensor as a contiguous float32 CPU matrix.
 
     Args:
-        x: activations, (n, d_model). The values of rows that are not in memory are not looked at.
-        source: where they come from, for the message.
+        x: activations, (n, d_model). Values of rows that are not in memory are not checked.
+        source: the name of the data, for messages.
 
     Raises:
         TypeError: not a floating-point tensor.

@@ -1,7 +1,7 @@
 """Batches as pure functions of their index, shared out over ranks.
 
-A data set here answers for whole batches, not for rows: gathering a batch from a tensor is one indexing call. Which
-batch is asked for is decided in the main process, by `BatchSampler`, so neither ranks nor workers can disagree.
+An item of these data sets is a whole batch, not a row, because one indexing call gathers a batch from a tensor.
+`BatchSampler` decides in the main process which batch comes next, so ranks and workers always agree.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ Key = tuple[int, int]
 
 
 class BatchSampler(DistributedSampler[Key]):
-    """The keys (epoch, index) of an epoch's batches, the same on every rank: the data set takes the rank's share.
+    """The keys (epoch, index) of the batches of an epoch, the same on every rank; the data set takes the rank's share.
 
     It is a `DistributedSampler` so that Lightning sets its epoch and leaves it in place.
 
     Args:
-        num_batches: batches an epoch.
+        num_batches: number of batches in an epoch.
     """
 
     def __init__(self, num_batches: int) -> None:
@@ -56,8 +56,8 @@ class RowBatches(Dataset[Any]):
 
     Args:
         x: all rows, (n, d_model).
-        index: which of them, in order, (k,) int64.
-        batch_size: rows a batch at most, over all ranks.
+        index: the rows that are taken, in order, (k,) int64.
+        batch_size: maximum number of rows in a batch, over all ranks.
         rank: this process.
         world_size: number of processes.
         with_index: yield (index, rows) instead of rows.

@@ -113,20 +113,23 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         return AnsweredByModule(self)
 
     @cached_property
+    def _listed(self) -> list[Source]:
+        return self.sources()  # once, because a plugin may make them anew each time
+
+    @cached_property
     def source(self) -> Source:
         """The rows, if they are of one layer.
 
         Raises:
             ValueError: they are of several.
         """
-        sources = self.sources()
-        if len(sources) != 1:
-            names = ", ".join(source.label for source in sources)
+        if len(self._listed) != 1:
+            names = ", ".join(source.label for source in self._listed)
             raise ValueError(
-                f"data are {len(sources)} layers ({names}), but one dictionary is learnt from one layer: give one of "
-                "them, or use `sparsecode measure`"
+                f"data are {len(self._listed)} layers ({names}), but one dictionary is learnt from one layer: give one "
+                "of them, or use `sparsecode measure`"
             )
-        return sources[0]
+        return self._listed[0]
 
     def over(self, source: Source) -> "ActivationDataModule":
         """A data module that loads another source with the settings of this one."""
@@ -166,13 +169,13 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
     @property
     def d_model(self) -> int:
         """Width of the activations; of the first layer, if there are several."""
-        return self.sources()[0].d_model
+        return self._listed[0].d_model
 
     @property
     def label(self) -> str:
         """The name of this data in tables and pictures."""
-        sources = self.sources()
-        return sources[0].label if len(sources) == 1 else f"{type(self).__name__}, {len(sources)} layers"
+        number = len(self._listed)
+        return self._listed[0].label if number == 1 else f"{type(self).__name__}, {number} layers"
 
     @property
     def stream(self) -> bool:

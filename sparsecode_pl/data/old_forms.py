@@ -11,7 +11,7 @@ _DATA = '''
 
 Data of several layers, or with columns, a place or a ground truth, overrides `sources` instead of `load`. It returns a
 list of `sparsecode_pl.data.Source`, one for each layer; each source has `columns` (once `metadata`), `provenance` (once
-`origin`), `place` and `ground_truth`.'''
+`origin`), `place`, `ground_truth` and `stream`.'''
 
 _CONTROL = '''
     class Halved(Control):
@@ -34,7 +34,7 @@ def check_data_form(cls: type) -> None:
     Raises:
         TypeError: it does; the message shows the new form.
     """
-    _refuse(cls, ("parts", "place", "metadata", "origin", "ground_truth"), "a data module says it so", _DATA)
+    _refuse(cls, ("parts", "place", "metadata", "origin", "ground_truth", "stream"), "a data module says it so", _DATA)
     _refuse(cls, ("attach", "random_dictionary"), "a control is a plain class", _CONTROL)
 
 

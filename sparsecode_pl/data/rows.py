@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Rows(Protocol):
-    """What a data module asks of its rows, (n, d_model) float32: a tensor has it, and so has a memory-mapped store."""
+    """What a data module needs from rows, (n, d_model) float32: both a tensor and a memory-mapped store have it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -21,12 +21,12 @@ class Rows(Protocol):
 
 
 def row_blocks(rows: Rows, index: Tensor | None = None, size: int = 16384) -> Iterator[Tensor]:
-    """Rows a block at a time, so that no more of them is in memory.
+    """Rows block by block, so that only one block is in memory at a time.
 
     Args:
         rows: all rows, (n, d_model).
-        index: which of them, in order, (k,) int64; all if None.
-        size: rows a block at most.
+        index: the rows that are taken, in order, (k,) int64; all if None.
+        size: maximum number of rows in a block.
 
     Yields:
         (at most size, d_model) float32.

@@ -11,16 +11,17 @@ def shuffled_batches(
 ) -> Iterator[Tensor]:
     """Mix neighbouring rows of a stream through a buffer.
 
-    The buffer is filled, rows leave it at random until `refill_share` of it has left, and it is filled again; each row
-    of the stream leaves once. What is left when the stream ends leaves too, but for less than a batch.
+    The buffer is filled. Then rows are drawn from it at random until `refill_share` of them have left, and it is filled
+    again. Each row of the stream leaves once. When the stream ends, the remaining rows leave too, except for an
+    incomplete batch.
 
     Args:
         blocks: the stream, (k, d_model) each, any k.
-        batch_size: rows a batch.
+        batch_size: rows in a batch.
         buffer_size: rows in the full buffer, at least `batch_size`.
-        refill_share: share of the buffer that is given out between two fillings, in (0, 1]; small mixes better, large
-            costs less.
-        random: what the order is drawn with.
+        refill_share: share of the buffer that leaves between two fillings, in (0, 1]; a small share mixes better, a
+            large one costs less.
+        random: generator of the order.
 
     Yields:
         (batch_size, d_model).

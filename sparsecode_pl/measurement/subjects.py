@@ -60,8 +60,9 @@ def prepare(
         subjects.append(Subject(layer.label, layer.label, layer.data, fitting, layer.place))
         for control in controls:
             rows = _rows_of(control, layer.data.source)
-            held_against = layer.data.over(rows)
-            if not isinstance(rows, SampledSource):
+            same = rows is layer.data.source
+            held_against = layer.data if same else layer.data.over(rows)
+            if not (same or isinstance(rows, SampledSource)):
                 held_against.setup("fit")
             fitting.check_width(held_against)
             changed = fitting.fresh(**control.module) if control.module else fitting

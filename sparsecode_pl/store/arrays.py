@@ -1,4 +1,4 @@
-"""The door for activations from anywhere."""
+"""Write activations from anywhere to a store."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -15,10 +15,10 @@ from sparsecode_pl.store.manifest import DTYPES
 from sparsecode_pl.store.reader import Store
 from sparsecode_pl.store.writer import StoreWriter
 
-#: What the layer is called where arrays come without a name.
+#: Name of the layer if arrays come without one.
 ACTIVATIONS = "activations"
 _BLOCK = 16384
-_CURE = "give the arrays that it was begun with, delete that folder, or give another path"
+_CURE = "give the arrays with which it was begun, delete that folder, or give another path"
 
 
 def write_store(
@@ -31,23 +31,23 @@ def write_store(
 ) -> Path:
     """Write activations from anywhere to a store.
 
-    After an interruption, call it again with the same arrays: it goes on where it stopped, having compared the rows
-    that are in the store already.
+    To resume after an interruption, call it again with the same arrays. It compares the rows that are in the store
+    already, and continues after them.
 
     Args:
         path: the folder, new or empty, or that of an unfinished store of the same arrays.
-        arrays: arrays or tensors of any lengths; all are joined. Either one layer, (k, d) each; or several, as
-            mappings from names to arrays, where those of two dimensions, (k, width), are layers, and those of one,
+        arrays: arrays or tensors of any lengths, which are joined. For one layer each is (k, d); for several each is a
+            mapping from names to arrays: those of two dimensions, (k, width), are layers, and those of one dimension,
             (k,) integers, are columns, such as the number of each row's token.
-        dtype: that rows are stored in: "float32", "float16" or "bfloat16".
-        source: where they come from, of plain types; "model" names the model in tables.
-        shard_rows: rows of a shard, at least 1.
+        dtype: of the stored rows: "float32", "float16" or "bfloat16".
+        source: where they come from, in plain types; "model" is the model's name in tables.
+        shard_rows: rows in a shard, at least 1.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: there are no arrays, they do not fit each other or are not finite, or the store holds others.
+        ValueError: there are no arrays, they do not fit each other or are not finite, or the store holds other rows.
         OSError: the store cannot be written.
 
     Example:
@@ -68,7 +68,7 @@ def write_store(
     items = (_arrays(item) for item in arrays)
     first = next(items, None)
     if first is None:
-        raise ValueError("arrays has nothing in it: give at least one array")
+        raise ValueError("arrays is empty: give at least one array")
     layers = {name: x.shape[1] for name, x in first.items() if len(x.shape) == 2}
     columns = [name for name, x in first.items() if len(x.shape) == 1]
     if len(layers) + len(columns) < len(first) or not layers:
@@ -95,19 +95,19 @@ def write_store(
 
 
 def _arrays(item: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Any]:
-    """An item as arrays or tensors with names, all of one length."""
+    """An item as named arrays or tensors, all of the same length."""
     named = item if isinstance(item, Mapping) else {ACTIVATIONS: item}
     arrays = {name: x if hasattr(x, "shape") else np.asarray(x) for name, x in named.items()}
     if len({tuple(x.shape[:1]) for x in arrays.values()}) != 1:
         shapes = {name: tuple(x.shape) for name, x in arrays.items()}
-        raise ValueError(f"arrays have shapes {shapes}: give as many rows for every layer and column")
+        raise ValueError(f"arrays have shapes {shapes}: give the same number of rows for every layer and column")
     return arrays
 
 
 def _blocks(
     items: Iterable[dict[str, Any]], shard_rows: int, stored: int
 ) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
-    """Blocks and the numbers of their rows; none reaches over a shard's end, nor from stored rows to new ones."""
+    """Blocks and the numbers of their rows; no block crosses the end of a shard, or the end of the stored rows."""
     row = 0
     for item in items:
         start, size = 0, len(next(iter(item.values())))
@@ -123,9 +123,9 @@ def _tensor(x: Any) -> Tensor:
 
 
 def _compare(stored: dict[str, Any], path: str | Path, start: int, block: Block) -> None:
-    """Make sure that rows which are in the store already are the same."""
+    """Check that the rows which are in the store already are the same."""
     for name, x in {**block.rows, **block.columns}.items():
         differ = x.to(torch.float32 if x.is_floating_point() else x.dtype) != stored[name][start : start + block.size]
         if differ.any():
             row = start + int(differ.reshape(block.size, -1).any(1).nonzero()[0])
-            raise ValueError(f"arrays: row {row} of {name!r} is not the one that the store at {path} holds: {_CURE}")
+            raise ValueError(f"arrays: row {row} of {name!r} is not the one in the store at {path}: {_CURE}")

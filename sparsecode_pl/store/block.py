@@ -1,4 +1,4 @@
-"""What may be appended to a store."""
+"""Checks of rows before they are appended to a store."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ _INT32 = torch.iinfo(torch.int32)
 
 
 class Block(NamedTuple):
-    """Rows of every layer, checked and as they will be kept.
+    """Rows of every layer, checked and converted.
 
     Attributes:
         size: number of rows k.
@@ -32,19 +32,19 @@ def check_block(
     dtype: torch.dtype,
     first_row: int,
 ) -> Block:
-    """Check rows that are to be kept, and convert them.
+    """Check rows that are to be stored, and convert them.
 
     Args:
         rows: for each layer (k, width), of any floating dtype.
         columns: for each column (k,), integers.
-        layers: the layers that must be there, and their widths.
-        names: the columns that must be there.
-        dtype: that rows are kept in.
-        first_row: number of the first row, for the message.
+        layers: the expected layers, and their widths.
+        names: the expected columns.
+        dtype: of the stored rows.
+        first_row: number of the first row, for messages.
 
     Raises:
-        ValueError: a layer or column is missing or unknown, is of another width, length or kind than it must be, or
-            has values that are not finite or do not fit into the dtype.
+        ValueError: a layer or column is missing or unknown, has the wrong width, length or dtype, or has values that
+            are not finite or do not fit into the dtype.
     """
     for kind, given, wanted in (("layers", rows, layers), ("columns", columns, names)):
         if set(given) != set(wanted):
@@ -57,12 +57,12 @@ def check_block(
         if tuple(x.shape) != (size, width) or not x.is_floating_point():
             raise ValueError(
                 f"layer {layer!r} is {x.dtype} of shape {tuple(x.shape)}: give floating-point rows of shape ({size}, "
-                f"{width}), as many for every layer and column"
+                f"{width}), the same number for every layer and column"
             )
         kept[layer] = x.detach().to("cpu", dtype).contiguous()
     kept_columns = {name: _column(name, columns[name], size) for name in names}
     for layer, x in kept.items():
-        # One pass; a sum of finite values may overflow too, so it only says where to look closer.
+        # One pass. A sum of finite values may overflow too, so this only tells where to look closer.
         if not math.isfinite(x.sum(dtype=torch.float32).item()):
             _check_finite(layer, rows[layer], x, kept_columns, first_row)
     return Block(size, kept, kept_columns)
@@ -72,7 +72,7 @@ def _column(name: str, x: Tensor, size: int) -> Tensor:
     if tuple(x.shape) != (size,) or x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         raise ValueError(f"column {name!r} is {x.dtype} of shape {tuple(x.shape)}: give integers of shape ({size},)")
     if size and not (_INT32.min <= int(x.min()) and int(x.max()) <= _INT32.max):
-        raise ValueError(f"column {name!r} has values from {x.min()} to {x.max()}: give some that fit into 32 bits")
+        raise ValueError(f"column {name!r} has values from {x.min()} to {x.max()}: give values that fit into 32 bits")
     return x.detach().to("cpu", torch.int32)
 
 
@@ -86,7 +86,7 @@ def _check_finite(layer: str, given: Tensor, kept: Tensor, columns: Mapping[str,
     if torch.isfinite(values).all():
         largest = float(values.abs().max())
         raise ValueError(
-            f"layer {layer!r} has a value of size {largest:g} ({where}), which does not fit into {kept.dtype}: keep "
+            f"layer {layer!r} has a value of size {largest:g} ({where}), which does not fit into {kept.dtype}: store "
             "the activations as float32 or bfloat16"
         )
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Do the files of a store fit its manifest?"""
+"""Check that the files of a store fit its manifest."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,10 +19,10 @@ def check_files(folder: Path, manifest: Manifest, verify: bool = False) -> None:
     Args:
         folder: of the store.
         manifest: of the store.
-        verify: read every file through and compare its checksum as well.
+        verify: also read every file and compare its checksum.
 
     Raises:
-        ValueError: a file is missing, of another size, of other contents, or not listed.
+        ValueError: a file is missing, is not listed, or has another size or other contents than listed.
     """
     for number, shard in enumerate(manifest.shards):
         expected = manifest.tensors(number, shard.rows)
@@ -40,9 +40,9 @@ def check_files(folder: Path, manifest: Manifest, verify: bool = False) -> None:
 
 def _check_file(path: Path, size: int, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
     if not path.is_file():
-        raise ValueError(f"{path} is missing, and the manifest lists it: {_CURE}")
+        raise ValueError(f"{path} is missing, but the manifest lists it: {_CURE}")
     if path.stat().st_size != size:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, and the manifest says {size}: {_CURE}")
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, but the manifest says {size}: {_CURE}")
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -51,12 +51,12 @@ def _check_file(path: Path, size: int, tensors: dict[str, tuple[str, tuple[int, 
         raise ValueError(f"{path} is not a safetensors file ({error}): {_CURE}") from error
     wanted = {name: (SAFETENSORS[dtype], shape) for name, (dtype, shape) in tensors.items()}
     if found != wanted:
-        raise ValueError(f"{path} holds {found}, and the manifest says {wanted}: {_CURE}")
+        raise ValueError(f"{path} holds {found}, but the manifest says {wanted}: {_CURE}")
 
 
 def _check_sum(path: Path, file: dict[str, Any]) -> None:
     found = checksum(path)
     if found != file["checksum"]:
         raise ValueError(
-            f"{path} has changed: its checksum is {found}, and the manifest says {file['checksum']}: {_CURE}"
+            f"{path} has changed: its checksum is {found}, but the manifest says {file['checksum']}: {_CURE}"
         )

@@ -10,19 +10,19 @@ class StoreBusyError(OSError):
 
 
 class StoreLock:
-    """Holds a store for one writer, until it is released or the process ends, however it ends.
+    """Locks a store for one writer, until the lock is released or the process ends in any way.
 
     Args:
-        path: the store's folder, made if need be.
+        path: the store's folder, created if needed.
 
     Raises:
-        StoreBusyError: it is held.
+        StoreBusyError: another process has locked it.
         OSError: the folder cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self._folder: int | None = os.open(path, os.O_RDONLY)  # the lock is on the folder itself: no file is left
+        self._folder: int | None = os.open(path, os.O_RDONLY)  # the folder itself is locked, so no file is left behind
         try:
             fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -32,7 +32,7 @@ class StoreLock:
             ) from error
 
     def release(self) -> None:
-        """Let others write."""
+        """Let other processes write."""
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None

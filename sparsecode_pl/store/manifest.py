@@ -40,9 +40,9 @@ class Manifest:
         layers: their names and widths.
         columns: names of the columns.
         source: how the activations were made.
-        complete: whether all rows are there.
-        facts: what was known at the end only.
-        shards: the rows that are safe.
+        complete: whether all rows are written.
+        facts: what became known only at the end.
+        shards: the finished shards.
 
     Raises:
         ValueError: the dtype is another, there is no layer, or a name or width is not allowed.
@@ -89,11 +89,11 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """The manifest of a store.
+        """Read the manifest of a store.
 
         Raises:
             FileNotFoundError: the folder holds no store.
-            ValueError: the manifest is spoilt, or of a format not known here.
+            ValueError: the manifest is damaged, or of a newer format.
         """
         path = folder / MANIFEST
         if not path.is_file():
@@ -108,36 +108,37 @@ class Manifest:
             number, num_rows = content.pop("format"), content.pop("num_rows")
             if number > FORMAT:
                 raise ValueError(
-                    f"it is of format {number}, and this version reads up to {FORMAT}: install a newer one"
+                    f"it is of format {number}, but this version reads formats up to {FORMAT}: install a newer one"
                 )
             manifest = cls(**content | {"shards": [Shard(**shard) for shard in content["shards"]]})
             if num_rows != manifest.num_rows:
-                raise ValueError(f"it says {num_rows} rows, and its shards have {manifest.num_rows}: write it again")
+                raise ValueError(f"it says {num_rows} rows, but its shards have {manifest.num_rows}: write it again")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is not the manifest of a store that can be read here: {error}") from error
         return manifest
 
 
 def layer_file(layer: str, shard: int) -> str:
-    """Where a shard of a layer is, relative to the store."""
+    """Path of a shard of a layer, relative to the store."""
     return f"layers/{layer}/{shard:05d}.safetensors"
 
 
 def column_file(shard: int) -> str:
-    """Where a shard's columns are, relative to the store."""
+    """Path of the columns of a shard, relative to the store."""
     return f"columns/{shard:05d}.safetensors"
 
 
 def plain(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    """A dictionary as it will be when it is read back from JSON.
+    """A dictionary as JSON gives it back.
 
     Raises:
-        TypeError: it holds more than JSON can.
+        TypeError: it holds values that JSON cannot represent.
     """
     try:
-        return json.loads(json.dumps(dict(value)))
+        read: dict[str, Any] = json.loads(json.dumps(dict(value)))
     except TypeError as error:
         raise TypeError(f"{name} is {value!r}: give text, numbers, lists and dictionaries only ({error})") from error
+    return read
 
 
 def _check_names(argument: str, names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Gathering activations in memory."""
+"""Collecting activations in memory."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from sparsecode_pl.store.block import check_block
 
 
 class MemoryWriter:
-    """A `StoreWriter` without a disk: what is appended is there as whole tensors when it is finished.
+    """Like a `StoreWriter`, but in memory: once it is finished, it gives what was appended as whole tensors.
 
     Args:
         layers: names and widths of the layers.
@@ -20,7 +20,7 @@ class MemoryWriter:
 
     Attributes:
         complete: whether it is finished.
-        num_shards: 0 until it is finished, for nothing is safe before; then 1.
+        num_shards: 0 until it is finished, because nothing is safe before; then 1.
         num_rows: rows of each layer up to the last `end_shard`.
         facts: those given to `finish`.
 
@@ -45,16 +45,16 @@ class MemoryWriter:
         self._pending = 0
 
     def append(self, rows: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> None:
-        """Keep a float32 copy of rows; see `StoreWriter.append`."""
+        """Keep a float32 copy of the rows; see `StoreWriter.append`."""
         if self.complete:
-            raise RuntimeError("the writer is finished: make another to gather more")
+            raise RuntimeError("the writer is finished: make another to collect more")
         first_row = self.num_rows + self._pending
         block = check_block(rows, columns, self._layers, self._names, torch.float32, first_row)
         for parts, given, kept in (
             (self._parts, rows, block.rows),
             (self._column_parts, columns, block.columns),
         ):
-            for name, x in kept.items():  # the caller's own memory may be written again, or be part of much more
+            for name, x in kept.items():  # the caller may reuse its memory, or it may be part of a larger tensor
                 parts[name].append(x.clone() if x.data_ptr() == given[name].data_ptr() else x)
         self._pending += block.size
 
@@ -100,7 +100,7 @@ class MemoryWriter:
 
 
 def _joined(parts: deque[Tensor], whole: Tensor) -> Tensor:
-    """Copy parts into a tensor one after another, letting go of each, so that they are never twice in memory."""
+    """Copy parts into a tensor one after another and free each, so that the rows are never in memory twice."""
     start = 0
     while parts:
         part = parts.popleft()

@@ -16,13 +16,13 @@ from sparsecode_pl.store.manifest import DTYPES, MANIFEST, Manifest, column_file
 
 
 class StoredRows:
-    """The rows of one layer, which look like a float32 matrix (n, width) and stay on the disk.
+    """The rows of one layer, which behave like a float32 matrix (n, width) and stay on disk.
 
-    Files are mapped when rows are first asked for, anew in each process; pickles hold no more than their paths.
+    Each process maps the files when it first asks for rows. A pickle holds only their paths.
 
     Args:
         paths: the shards.
-        sizes: rows of each.
+        sizes: number of rows in each.
         width: of the rows.
 
     Attributes:
@@ -36,7 +36,7 @@ class StoredRows:
 
     @cached_property
     def _shards(self) -> list[Tensor]:
-        """Tensors whose memory is that of the files."""
+        """Tensors over the mapped files."""
         shards = []
         for path in self._paths:
             with safe_open(path, "pt") as file:
@@ -44,7 +44,7 @@ class StoredRows:
         return shards
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is mapped."""
+        """Without the mapped files."""
         return {name: value for name, value in self.__dict__.items() if name != "_shards"}
 
     def __len__(self) -> int:
@@ -76,10 +76,10 @@ class StoredRows:
     def _gather(self, index: Tensor) -> Tensor:
         index = torch.where(index < 0, index + len(self), index)
         if len(index) and not (int(index.min()) >= 0 and int(index.max()) < len(self)):
-            raise IndexError(f"index has rows outside of 0 to {len(self) - 1}: give rows that are there")
+            raise IndexError(f"index has rows outside of 0 to {len(self) - 1}: give rows in this range")
         if len(self._shards) == 1:
             return self._shards[0].index_select(0, index).to(torch.float32)
-        # One call for each shard, then back to the order asked for.
+        # One call for each shard, then restore the order that was asked for.
         ordered, order = index.sort()
         local = ordered - self._starts[torch.bucketize(ordered, self._starts, right=True) - 1]
         sizes = torch.searchsorted(ordered, self._starts).diff().tolist()
@@ -111,8 +111,8 @@ class Store:
         facts: what was known at the end, such as how many rows were dropped.
         layers: names and widths.
         num_rows: rows of each layer.
-        complete: whether these are all.
-        dtype: that they are stored in.
+        complete: whether the store is finished.
+        dtype: of the stored rows.
     """
 
     def __init__(self, path: str | Path, *, partial: bool = False, verify: bool = False) -> None:
@@ -121,7 +121,7 @@ class Store:
         if not (self._manifest.complete or partial):
             raise ValueError(
                 f"the store at {self.path} is unfinished, with {self._manifest.num_rows} rows so far: run what wrote "
-                "it again, which goes on from there, or read what is there with partial=True"
+                "it again, which continues from there, or read what is there with partial=True"
             )
         check_files(self.path, self._manifest, verify)
         self.source: dict[str, Any] = self._manifest.source
@@ -145,7 +145,7 @@ class Store:
         if layer not in self.layers:
             near = sorted(self.layers, key=lambda name: -SequenceMatcher(None, name, layer).ratio())
             raise ValueError(
-                f"layer is {layer!r}, which the store at {self.path} has not: give one of {', '.join(near)}"
+                f"layer is {layer!r}, but the store at {self.path} has no such layer: give one of {', '.join(near)}"
             )
         paths = [self.path / layer_file(layer, number) for number in range(len(self._manifest.shards))]
         return StoredRows(paths, [shard.rows for shard in self._manifest.shards], self.layers[layer])

@@ -1,4 +1,4 @@
-"""One shard of one layer, written as its rows come."""
+"""One shard of one layer, written row by row."""
 
 import json
 import os
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from sparsecode_pl.utilities.files import partial_path, publish
 
-#: What safetensors calls the dtypes.
+#: Names of the dtypes in safetensors.
 SAFETENSORS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int32": "I32"}
 
-# Room for the header, whose numbers are known only at the end: its length (8 bytes), JSON, and spaces after it.
+# Room for the header, which is known only at the end: its length (8 bytes), JSON, and padding spaces.
 _HEADER = 256
 
 
 class ShardFile:
-    """A safetensors file with one tensor, "activations", that grows row by row and is renamed when it is whole.
+    """A safetensors file with one tensor, "activations", that grows row by row and gets its name when it is complete.
 
     Args:
-        path: the file's name when it is whole.
+        path: the file when it is complete.
         width: of the rows.
         dtype: "float32", "float16" or "bfloat16".
     """
@@ -51,7 +51,7 @@ class ShardFile:
         publish(self.path)
 
     def discard(self) -> None:
-        """Throw the rows away, unless the file is whole already."""
-        with suppress(OSError):  # on a full disk closing fails again; the descriptor is released all the same
+        """Discard the rows, unless the file is complete already."""
+        with suppress(OSError):  # on a full disk closing fails again, but the descriptor is released
             self._file.close()
         partial_path(self.path).unlink(missing_ok=True)

@@ -22,26 +22,27 @@ from sparsecode_pl.utilities.files import checksum, partial_path, write_file
 
 
 class StoreWriter:
-    """Write activations of many layers to a folder, which survives being cut off at any moment.
+    """Write activations of many layers to a folder. An interruption at any moment loses no finished shard.
 
-    Rows go to the disk as they come; a shard becomes part of the store by `end_shard`, the store complete by
-    `finish`. What was cut off is gone on with by opening the same again: `num_shards` and `num_rows` say from where.
-    Leave the context without `finish`, and the finished shards stay. One process at a time may write.
+    Rows are written to disk as they are appended. `end_shard` makes them part of the store, and `finish` completes the
+    store. To resume an interrupted store, open it again with the same arguments: `num_shards` and `num_rows` say where
+    to continue. If the context is left without `finish`, the finished shards stay. Only one process at a time may
+    write.
 
     Args:
-        path: the folder; a new or empty one, or that of a store of the same settings.
+        path: the folder: a new or empty one, or that of a store with the same settings.
         layers: names (of letters, digits, '.', '_' and '-') and widths of the layers.
-        columns: names of the columns of integers that go along with the rows.
-        dtype: that rows are stored in: float32, float16 or bfloat16.
-        source: how the activations are made, of plain types; another source is another store.
+        columns: names of the columns of integers, with one entry for each row.
+        dtype: of the stored rows: float32, float16 or bfloat16.
+        source: how the activations are made, in plain types; a store has one source.
 
     Raises:
-        FileExistsError: the path is a file, or a folder that holds other things.
-        ValueError: a name, width or dtype is not allowed, the folder holds a store of other settings, or a finished
-            shard of it is spoilt.
-        TypeError: the source is not of plain types.
-        StoreBusyError: another writer has it open.
-        OSError: it cannot be written.
+        FileExistsError: the path is a file, or a folder with other content.
+        ValueError: a name, width or dtype is not allowed, the folder holds a store with other settings, or one of its
+            finished shards is damaged.
+        TypeError: the source has other than plain types.
+        StoreBusyError: another writer has the store open.
+        OSError: the store cannot be written.
 
     Attributes:
         path: the folder.
@@ -111,17 +112,17 @@ class StoreWriter:
     def append(self, rows: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> None:
         """Write rows to the unfinished shard.
 
-        The rows go to the disk; the columns, four bytes a row and column, stay in memory until the shard's end.
+        The rows are written to disk. The columns, four bytes for each entry, stay in memory until the shard ends.
 
         Args:
             rows: for each layer (k, width), of any floating dtype, on any device.
             columns: for each column (k,), integers that fit into 32 bits.
 
         Raises:
-            ValueError: a layer or column is missing, unknown or misshapen, or has values that are not finite, or not
-                when stored; nothing is written then.
-            OSError: it cannot be written; the shard is thrown away, and its message says what is safe.
-            RuntimeError: the store is complete, or the writer closed.
+            ValueError: a layer or column is missing, unknown or of the wrong shape, or has values that are not finite,
+                or not in the stored dtype; then nothing is written.
+            OSError: the rows cannot be written; the shard is discarded, and the message says what is safe.
+            RuntimeError: the store is complete, or the writer is closed.
         """
         self._check_open()
         manifest = self._manifest
@@ -141,20 +142,20 @@ class StoreWriter:
             self._pending += block.size
 
     def end_shard(self) -> None:
-        """Make the rows appended since the last call a durable part of the store; nothing to do where there are none.
+        """Make the rows appended since the last call a durable part of the store, if there are any.
 
         Raises:
             OSError: they cannot be written.
-            RuntimeError: the store is complete, or the writer closed.
+            RuntimeError: the store is complete, or the writer is closed.
         """
         self._check_open()
         if self._pending:
             self._commit_shard(self._manifest)
 
     def _commit_shard(self, manifest: Manifest) -> None:
-        """Make a manifest with the unfinished shard added that of the store."""
+        """Finish the shard, add it to a manifest, and make that the manifest of the store."""
         with self._writing():
-            with ThreadPoolExecutor() as pool:  # the checksums of some files while others wait for the disk
+            with ThreadPoolExecutor() as pool:  # computes the checksums of some files while others wait for the disk
                 files = dict(pool.map(self._seal, self._files))
             if self._columns:
                 columns = {name: torch.frombuffer(x, dtype=torch.int32) for name, x in self._columns.items()}
@@ -170,20 +171,20 @@ class StoreWriter:
         """End the shard and mark the store as complete.
 
         Args:
-            facts: what is known only now, such as how many rows were dropped; of plain types.
+            facts: what became known only now, such as how many rows were dropped; in plain types.
 
         Raises:
             ValueError: no row was ever appended.
-            TypeError: the facts are not of plain types.
-            OSError: it cannot be written.
-            RuntimeError: the store is complete, or the writer closed.
+            TypeError: the facts have other than plain types.
+            OSError: the store cannot be written.
+            RuntimeError: the store is complete, or the writer is closed.
         """
         facts = plain("facts", facts)
         self._check_open()
         if self.num_rows + self._pending == 0:
             raise ValueError(f"the store at {self.path} got no rows: append some before it is finished")
         manifest = replace(self._manifest, complete=True, facts=facts)
-        if self._pending:  # both at once, for a store cut off between would be gone on with, and its facts be wrong
+        if self._pending:  # both at once: a store interrupted in between would be resumed, and its facts would be wrong
             self._commit_shard(manifest)
         else:
             with self._writing():
@@ -201,14 +202,14 @@ class StoreWriter:
         if self.complete:
             raise RuntimeError(f"the store at {self.path} is complete: give another path to write more")
         if self._closed:
-            raise RuntimeError(f"the writer of the store at {self.path} is closed: open another to go on")
+            raise RuntimeError(f"the writer of the store at {self.path} is closed: open another to continue")
 
     def _seal(self, file: ShardFile) -> tuple[str, dict[str, Any]]:
         file.seal()
         return self._entry(file.path)
 
     def _entry(self, path: Path) -> tuple[str, dict[str, Any]]:
-        """A finished file, as the manifest has it."""
+        """The manifest's entry of a finished file."""
         return path.relative_to(self.path).as_posix(), {"bytes": path.stat().st_size, "checksum": checksum(path)}
 
     def _commit(self, manifest: Manifest) -> None:
@@ -228,7 +229,7 @@ class StoreWriter:
         self._lock.release()
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed process left: partial files, and shards that the manifest does not know."""
+        """Remove what a killed process has left: partial files, and shards that are not in the manifest."""
         known = {self.path / name for shard in self._manifest.shards for name in shard.files}
         for pattern in ("layers/*/*.safetensors*", "columns/*.safetensors*"):
             for path in self.path.glob(pattern):
@@ -238,7 +239,7 @@ class StoreWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Close the writer if what is inside fails halfway, for the layers would no longer be of one length."""
+        """Close the writer if what is inside fails, because the layers may then have different lengths."""
         try:
             yield
         except BaseException as error:
@@ -247,14 +248,14 @@ class StoreWriter:
                 raise OSError(
                     error.errno,
                     f"no space is left for the store at {self.path}: {self.num_rows} rows of each layer are safe "
-                    f"there, in {self.num_shards} shards. Free some space and run the same again, which goes on from "
+                    f"there, in {self.num_shards} shards. Free some space and run the same again, which continues from "
                     f"there, or read what is there with ActivationStore('{self.path}', ..., partial=True)",
                 ) from error
             raise
 
 
 def _check_same(path: Path, given: Manifest, stored: Manifest) -> None:
-    """Refuse to go on with a store that was made otherwise."""
+    """Refuse to resume a store that was made with other settings."""
     new, old = _settings(given), _settings(stored)
     for name in {**new, **old}:  # in order, unlike a union of sets
         if new.get(name) != old.get(name):
@@ -273,7 +274,7 @@ def _check_empty(path: Path) -> None:
     if path.is_dir():
         if not {entry.name for entry in path.iterdir()} <= {partial_path(path / MANIFEST).name}:
             raise FileExistsError(
-                f"path is '{path}', and that folder holds things that are no store: give another path"
+                f"path is '{path}', and that folder has content that is not a store: give another path"
             )
     elif path.exists():
         raise FileExistsError(f"path is '{path}', and that is a file: give the path of a folder")

@@ -249,7 +249,7 @@ def test_data_is_a_control_of_data_of_its_width(numbered):
     assert isinstance(data, Control)
     assert data.of(source) is data.source
     assert not data.module
-    with pytest.raises(ValueError, match="activations has width 2, but measured, .*, has width 3: give a control of"):
+    with pytest.raises(ValueError, match=r"activations has width 2, but measured, .*, has width 3: give a control of"):
         data.of(TensorSource(torch.randn(5, 3), label="measured"))
 
 

@@ -142,7 +142,7 @@ def test_a_configuration_file_says_what_to_keep(words, tmp_path):
     ("change", "message"),
     [
         (lambda words: [word for word in words if "--data.store" not in word], "store is missing: give the folder"),
-        (lambda words: ["cache", "--data=Gaussian"], "Gaussian keeps no store: give data that does, such as Hooked"),
+        (lambda words: ["cache", "--data=Gaussian"], "Gaussian keeps no store: give data that does, such as Trans"),
         (lambda words: ["cache"], "data is missing: give --data NAME, one of ActivationStore"),
         (lambda words: [*words, "--data.layers=7"], "layers is 7, and the hidden states of this LlamaModel are 0 to 3"),
         (lambda words: [*words, "--data.num_activations=1000000"], "num_activations is 1,000,000, but the text gives"),

@@ -55,9 +55,11 @@ def test_the_plugin_of_the_readme_is_found_once_installed_and_measured_by_its_na
     script = f"from sparsecode_pl.cli import main\nmain(['plugins'])\nmain({words!r})"
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     printed = python("-c", script, PYTHONPATH=path)
-    listed = next(line for line in printed.splitlines() if "npy_activations" in line)
-    assert "NpyActivations" in listed
-    assert "Activations from a .npy file." in listed
+    lines = printed.splitlines()
+    number = next(number for number, line in enumerate(lines) if "npy_activations" in line)
+    assert "NpyActivations" in lines[number]
+    assert "data" in lines[number]
+    assert "Activations from a .npy file." in lines[number + 1]
     (record,) = json.loads((tmp_path / "out" / "version_0" / "results.json").read_text())["results"]
     assert record["data"] == "NpyActivations"
     assert (record["num_samples"], record["heldout_num_samples"], record["num_atoms"]) == (360, 40, 16)
@@ -67,3 +69,18 @@ def test_the_plugin_of_the_readme_is_found_once_installed_and_measured_by_its_na
 def test_the_plugin_of_the_readme_has_fifteen_lines(readme):
     lines = readme("Write a plugin", "python").splitlines()
     assert len([line for line in lines if line.strip()]) <= 15
+
+
+def test_the_controls_of_the_readme_are_measured(readme, python, tmp_path):
+    script = """
+import torch
+from sparsecode_pl import SparseCodingModule, measure
+from sparsecode_pl.data import TensorActivations
+data = TensorActivations(torch.randn(300, 8), batch_size=64, batches_per_round=3)
+measure(SparseCodingModule(8, expansion=2, lam=0.3), data, controls=[Rectified(), Frozen()])
+"""
+    python("-c", readme("Write a control", "python") + script)
+    (results,) = tmp_path.rglob("results.json")
+    records = json.loads(results.read_text())["results"]
+    assert [record["data"] for record in records] == ["activations", "Rectified", "Frozen"]
+    assert records[1]["S1"] != records[0]["S1"] != records[2]["S1"]

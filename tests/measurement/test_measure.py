@@ -16,7 +16,6 @@ from torchmetrics import MaxMetric
 from sparsecode_pl.data import Control, SampledSource, TensorActivations
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import load_results
-from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import Evaluation
@@ -74,7 +73,7 @@ def test_the_figures_are_those_of_the_saved_dictionary(run, make_data, tmp_path)
     truth = data.source.ground_truth.codes.to_dense()
     assert record["half_active"] == 0.75
     assert record["oracle_S1"] == pytest.approx(float(truth.sum() / truth.max(1).values.sum()), rel=1e-5)
-    cosines = data.features @ dictionary.atoms.detach().T
+    cosines = data.source.features @ dictionary.atoms.detach().T
     assert record["atom_recovery"] == pytest.approx(float(cosines.max(1).values.mean()), rel=1e-5)
     assert record["num_atoms"] == 48
 
@@ -108,56 +107,6 @@ def test_the_picture_is_a_png_that_grows_with_the_controls(run, make_data, tmp_p
             sizes.append(image.size)
     assert sizes[0][0] == sizes[1][0] > 1000
     assert 250 < sizes[0][1] < sizes[1][1] < 2000
-
-
-def test_controls_are_made_from_the_data_and_loaded_like_it(make_data):
-    data, other = make_data(batch_size=100, val_split=0.3), make_data(seed=9, num_samples=300)
-    controls = [Gaussian(batch_size=7, batches_per_round=1), MatchedGaussian(num_samples=200), other]
-    measured, *held_against = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, controls)
-    assert measured.data is data
-    assert [subject.control_of for subject in held_against] == [0, 0, 0]
-    assert [len(subject.data.rows) for subject in held_against] == [500, 200, 300]
-    for subject in held_against:
-        assert (subject.data.batch_size, subject.data.batches_per_round, subject.data.val_split) == (100, 6, 0.3)
-    assert held_against[2].data.source is other.source
-    assert controls[0].d_model == 256  # it is as it was, and can be a control of other data next
-
-
-def test_what_a_fit_has_drawn_is_let_go_of(run, make_data):
-    data = make_data()
-    run(SparseCodingModule(16, expansion=2, lam=0.1), data)
-    assert data.trainer is None
-    assert data.source._rows is None
-
-
-class OldControl(Control):
-    """Returns a data module, as controls did once."""
-
-    def of(self, source):
-        return TensorActivations(source.rows[:])
-
-
-def test_a_control_of_an_earlier_form_is_shown_the_new_one(run, make_data, no_fit):
-    with pytest.raises(
-        TypeError, match=r"(?s)OldControl.of returned TensorActivations.*def of\(self, source: Source\)"
-    ):
-        run(SparseCodingModule(16), make_data(), OldControl())
-    with pytest.raises(TypeError, match="controls have a int: give a Control, or data of the same width"):
-        run(SparseCodingModule(16), make_data(), 3)
-
-
-def test_the_module_that_a_control_changes_has_its_settings(make_data):
-    given = SparseCodingModule(16, expansion=2)
-    plain, changed = prepare(given, make_data(), [RandomDictionary()])
-    assert plain.module is given
-    assert (changed.module.learn, changed.module.init, changed.module.dictionary.shape) == (False, "random", (32, 16))
-    assert changed.data.source is plain.data.source
-
-
-def test_controls_stream_as_the_data_does_unless_told_otherwise(make_data):
-    controls = [Gaussian(), Gaussian(stream=False)]
-    _, follows, stays = prepare(SparseCodingModule(16, expansion=2), make_data(stream=True), controls)
-    assert (follows.data.stream, stays.data.stream) == (True, False)
 
 
 def test_the_given_module_stays_as_it_was_and_each_fit_has_a_fresh_one(run, make_data):

@@ -2,8 +2,10 @@ import json
 from functools import partial
 
 import pytest
+import torch
 from sparsecode_control import Gaussian, MatchedGaussian
 
+from sparsecode_pl.data import Control, SampledSource
 from sparsecode_pl.measurement import load_results
 from sparsecode_pl.measurement import run as run_module
 from sparsecode_pl.measurement.trainer import default_trainer
@@ -119,13 +121,19 @@ def test_a_folder_that_is_no_run_is_refused(run, make_data, no_fit, tmp_path):
 
 
 def test_a_fit_that_failed_is_tried_again(run, make_data, tmp_path):
-    class Stumbling(Gaussian):
-        """A control whose batches fail while a file is there."""
+    class Falling(SampledSource):
+        """Rows that cannot be drawn while a file is there."""
 
-        def train_batch(self, epoch, index):
+        d_model = 16
+
+        def draw(self, num, random):
             if (tmp_path / "broken").exists():
                 raise RuntimeError("the disk is gone")
-            return super().train_batch(epoch, index)
+            return torch.randn(num, 16, generator=random)
+
+    class Stumbling(Control):
+        def of(self, source):
+            return Falling(300, False, 0)
 
     (tmp_path / "broken").touch()
     with pytest.raises(RuntimeError, match="To try the failed ones again, resume the run"):

@@ -138,7 +138,7 @@ def test_a_path_that_does_not_exist(name):
 
 
 def test_a_folder_that_is_no_model(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is no model, it holds no config\.json: give"):
+    with pytest.raises(FileNotFoundError, match=r"that folder has no config\.json, so it is no model: give"):
         TokenEmbeddings(str(tmp_path))
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
@@ -153,7 +153,7 @@ def test_a_folder_that_is_no_model(tmp_path):
         ("package:math", "no Python package 'math' is installed"),
         ("package:", "no Python package '' is installed"),
         ("package:sparsecode_transformer/model", "there is no such folder"),
-        ("package:sparsecode_transformer", r"holds no config\.json"),
+        ("package:sparsecode_transformer", r"has no config\.json"),
     ],
 )
 def test_a_package_that_has_no_model(name, message):

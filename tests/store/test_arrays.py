@@ -95,7 +95,7 @@ def test_other_arrays_than_those_in_the_store_are_refused(tmp_path, contents):
         return [item]
 
     for name, row in (("x", 0), ("y", 31), ("number", 17)):
-        with pytest.raises(ValueError, match=f"row {row} of '{name}' is not the one that the store .* give the arrays"):
+        with pytest.raises(ValueError, match=f"row {row} of '{name}' is not the one in the store .* give the arrays"):
             write_store(tmp_path / "s", altered(name, row), shard_rows=16)
     with pytest.raises(ValueError, match=r"arrays have 20 rows, and the store .* holds 32: give"):
         write_store(tmp_path / "s", pieces([20]), shard_rows=16)
@@ -112,11 +112,11 @@ def test_more_rows_than_a_complete_store_has(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ([], "arrays has nothing in it"),
+        ([], "arrays is empty"),
         ([np.ones(3)], r"arrays have shapes {'activations': \(3,\)}: give layers"),
         ([np.ones((3, 2, 2))], r"arrays have shapes {'activations': \(3, 2, 2\)}"),
         ([{}], "arrays have shapes {}"),
-        ([{"x": np.ones((3, 2)), "y": np.ones((4, 2))}], "as many rows for every layer and column"),
+        ([{"x": np.ones((3, 2)), "y": np.ones((4, 2))}], "the same number of rows for every layer and column"),
         ([{"x": np.ones((3, 2)), "t": np.ones(3)}], "column 't' is torch.float64"),
         ([np.ones((3, 2)), np.ones((3, 4))], r"layer 'activations' is .* of shape \(3, 4\)"),
         ([np.ones((3, 2)), {"x": np.ones((3, 2))}], "layers given are x: give activations"),

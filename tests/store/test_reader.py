@@ -124,7 +124,7 @@ def test_an_unfinished_store_is_refused_unless_that_is_wanted(tmp_path, fill, wh
 
 
 def test_unknown_layers_are_answered_with_those_there_are_the_nearest_first(store):
-    with pytest.raises(ValueError, match=r"layer is 'model.mpl', .* has not: give one of model.mlp, 0"):
+    with pytest.raises(ValueError, match=r"layer is 'model.mpl', .* has no such layer: give one of model.mlp, 0"):
         Store(store).rows("model.mpl")
 
 
@@ -187,8 +187,8 @@ def test_a_changed_number_is_found_by_its_checksum(store):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(format=2), "is of format 2, and this version reads up to 1"),
-        (lambda manifest: manifest.update(num_rows=61), "says 61 rows, and its shards have 60"),
+        (lambda manifest: manifest.update(format=2), "is of format 2, but this version reads formats up to 1"),
+        (lambda manifest: manifest.update(num_rows=61), "says 61 rows, but its shards have 60"),
         (lambda manifest: manifest.pop("layers"), "is not the manifest of a store"),
         (lambda manifest: manifest.update(dtype="int8"), "dtype is int8: give one of float32"),
         (lambda manifest: manifest["layers"].update({"../x": 3}), r"layers has '../x': give a name"),

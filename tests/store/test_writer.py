@@ -99,7 +99,7 @@ def test_the_shard_of_a_context_left_by_an_error_is_thrown_away(tmp_path, fill, 
     with pytest.raises(KeyError):
         fail()
     assert contents(tmp_path / "s") == before
-    with pytest.raises(RuntimeError, match="is closed: open another to go on"):
+    with pytest.raises(RuntimeError, match="is closed: open another to continue"):
         writer.append(*block(0, 10))
 
 
@@ -153,7 +153,7 @@ def test_a_store_that_was_made_otherwise_is_refused(store, contents, change, mes
 
 def test_a_path_that_holds_other_things(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError, match="that folder holds things that are no store: give another path"):
+    with pytest.raises(FileExistsError, match="that folder has content that is not a store: give another path"):
         StoreWriter(tmp_path, {"0": 3})
     with pytest.raises(FileExistsError, match="that is a file"):
         StoreWriter(tmp_path / "file", {"0": 3})
@@ -289,7 +289,7 @@ def test_values_that_float16_cannot_hold(tmp_path):
     with StoreWriter(tmp_path / "s", {"a": 2}, dtype=torch.float16) as writer:
         writer.append({"a": torch.tensor([[60000.0, 60000.0]] * 4)}, {})  # whose sum float16 could not hold
         with pytest.raises(
-            ValueError, match=r"'a' has a value of size 70000 \(row 5\), which does not fit .*float16: keep"
+            ValueError, match=r"'a' has a value of size 70000 \(row 5\), which does not fit .*float16: store"
         ):
             writer.append({"a": torch.tensor([[1.0, 1.0], [-70000.0, 1.0]])}, {})
 

@@ -84,7 +84,9 @@ def test_files_are_read_no_further_than_asked(tmp_path):
 @pytest.mark.parametrize("line", ["spoilt", "[1]", '{"text": "cut'])
 def test_a_line_that_is_no_json_object_is_numbered(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n\n{line}\n')
-    with pytest.raises(ValueError, match=r"text is .*a\.jsonl', and its line 3 is no JSON object: give one a line"):
+    with pytest.raises(
+        ValueError, match=r"text is .*a\.jsonl', and its line 3 is not a JSON object: give one per line"
+    ):
         list(TextSource(str(tmp_path / "a.jsonl")).documents())
 
 
@@ -95,20 +97,20 @@ def test_an_entry_that_is_not_text(write, ending):
 
 
 def test_half_a_surrogate_pair(write):
-    with pytest.raises(ValueError, match=r"text is .*, and row 3 is not valid Unicode: mend it"):
+    with pytest.raises(ValueError, match=r"text is .*, and row 3 is not valid Unicode: correct it"):
         list(TextSource(write(".jsonl", ["fine", "half \ud83d"])).documents())
 
 
 @pytest.mark.parametrize("ending", [".txt", ".jsonl"])
 def test_a_file_in_another_encoding(tmp_path, ending):
     (tmp_path / f"a{ending}").write_bytes("{'text': 'é'}".encode("latin1"))
-    with pytest.raises(ValueError, match="that file is not UTF-8: convert it"):
+    with pytest.raises(ValueError, match="which is not UTF-8: convert it"):
         list(TextSource(str(tmp_path / f"a{ending}")).documents())
 
 
 def test_a_file_that_is_no_parquet(tmp_path):
     (tmp_path / "a.parquet").write_text("text")
-    with pytest.raises(ValueError, match=r"a\.parquet', and that is no Parquet file"):
+    with pytest.raises(ValueError, match=r"a\.parquet', which is not a Parquet file"):
         list(TextSource(str(tmp_path / "a.parquet")).documents())
 
 
@@ -135,7 +137,7 @@ def test_a_file_of_another_kind(tmp_path):
 
 @pytest.mark.parametrize(("argument", "value"), [("split", "test"), ("revision", "main")])
 def test_what_only_a_data_set_has_is_refused_for_a_file(write, argument, value):
-    with pytest.raises(ValueError, match=f"{argument} is '{value}', but .* is a file and has none: leave it out"):
+    with pytest.raises(ValueError, match=f"{argument} is '{value}', but .* is a file, which has none: leave it out"):
         TextSource(write(".txt"), **{argument: value})
 
 
@@ -203,7 +205,7 @@ def test_a_folder_that_datasets_reads(tmp_path):
     assert identity == source.identity()
     (folder / "test.jsonl").write_text('{"text": "another"}')
     assert identity != source.identity()
-    with pytest.raises(ValueError, match=r"split is 'dev', and `datasets` does not load that: .*dev"):
+    with pytest.raises(ValueError, match=r"split is 'dev', and `datasets` cannot load that: .*dev"):
         list(TextSource(str(folder), split="dev", streaming=True).documents())
-    with pytest.raises(ValueError, match=r"`datasets` does not load that: .*'no-such'"):
+    with pytest.raises(ValueError, match=r"`datasets` cannot load that: .*'no-such'"):
         list(TextSource(f"{folder}:no-such", streaming=True).documents())

@@ -334,6 +334,19 @@ def test_a_store_cut_off_before_its_end_mark_needs_no_more_passes(small, text, t
     assert files(tmp_path / "store") == files(tmp_path / "whole")
 
 
+def test_a_store_that_an_earlier_version_began_is_resumed(small, text, tmp_path, monkeypatch):
+    settings = {"store": str(tmp_path / "store"), "num_activations": 400, "shard_rows": 90}
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "finish", lambda self, **facts: self.end_shard())
+        activations(small, text, **settings).prepare_data()
+    path = tmp_path / "store" / "manifest.json"
+    path.write_text(path.read_text().replace(".TransformerActivations", ".HookedTransformer"))
+    activations(small, text, **settings).prepare_data()
+    store = Store(tmp_path / "store")
+    assert store.complete
+    assert store.source["class_path"] == "sparsecode_transformer.HookedTransformer"
+
+
 def test_what_is_not_finite_is_no_outlier(small, small_save, text):
     token, _, _ = rare_token(small, text)
     for value in (torch.nan, torch.inf):

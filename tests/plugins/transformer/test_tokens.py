@@ -323,7 +323,7 @@ def test_skip_first_out_of_range(gpt2, skip_first):
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_no_documents(gpt2, packing):
-    with pytest.raises(ValueError, match="documents holds none: give at least one text"):
+    with pytest.raises(ValueError, match="documents is empty: give at least one text"):
         tokenize(iter([]), gpt2, context_length=8, packing=packing)
 
 

@@ -371,6 +371,21 @@ def test_processes_capture_other_sequences_and_get_as_many_batches(small, text, 
     assert all(seen)
 
 
+def test_a_share_depends_on_the_place_alone(small, text):
+    stream, other = (activations(small, text, **STREAM).source.stream for _ in range(2))
+    places = [(0, 0, 32, 0, 2), (0, 0, 32, 1, 2), (0, 1, 32, 0, 2), (0, 1, 16, 0, 1)]
+    shares = [stream.batch(*place) for place in places]
+    assert [len(share) for share in shares] == [16, 16, 16, 16]
+    for place, share in reversed(list(zip(places, shares, strict=True))):
+        torch.testing.assert_close(other.batch(*place), share)
+    assert not torch.equal(shares[0], shares[1])
+
+
+def test_the_old_name_says_the_new_one():
+    with pytest.raises(ImportError, match="HookedTransformer is now TransformerActivations"):
+        from sparsecode_transformer import HookedTransformer  # noqa: F401
+
+
 def test_rows_to_begin_with_are_fresh_and_drawn_by_the_generator_given(small, text, by_place):
     data = activations(small, text, **STREAM)
     data.setup()
