@@ -2,7 +2,10 @@
 
 import sys
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import (
+    ActionConfigFile,  # type: ignore[attr-defined]  # exported by a list that is made at run time
+    ArgumentParser,
+)
 from lightning.pytorch.utilities import rank_zero_info
 
 from sparsecode_pl.cli.lightning import SparseCodingParser
