@@ -75,9 +75,9 @@ class Spy(GreedyCoder, Callback):
         self.trained, self.scored = [], []
         self.noted = self.trained
 
-    def __call__(self, x, atoms, lam, gram=None):
+    def encode(self, x, lam, bound):
         self.noted.append(lam)
-        return super().__call__(x, atoms, lam, gram)
+        return super().encode(x, lam, bound)
 
     def on_validation_start(self, trainer, pl_module):
         self.noted = self.scored
@@ -387,8 +387,8 @@ def test_gradients_are_clipped_by_the_trainer(data):
 class Given(Coder):
     """Answers with codes of two atoms a sample, made without looking at anything n x m."""
 
-    def __call__(self, x, atoms, lam, gram=None):
-        n, m = len(x), len(atoms)
+    def encode(self, x, lam, bound):
+        n, m = len(x), len(bound.atoms)
         col = torch.stack([torch.arange(n) % (m // 2), m // 2 + torch.arange(n) % (m // 2)], dim=1).flatten()
         return csr_codes(torch.arange(0, 2 * n + 1, 2), col, torch.full((2 * n,), 0.3), m)
 
@@ -778,29 +778,26 @@ def test_a_penalty_given_to_a_resumed_run_is_the_one_in_use(data, tmp_path):
 
 
 class Counting(GreedyCoder):
-    """Counts Gram matrices, and the calls that are given one and that are not."""
+    """Keeps the Gram matrices of its calls, None where there is none to share."""
 
     def __init__(self):
         super().__init__()
-        self.formed, self.calls = 0, []
+        self.calls = []
 
-    def gram(self, atoms):
-        self.formed += 1
-        return super().gram(atoms)
-
-    def __call__(self, x, atoms, lam, gram=None):
-        self.calls.append(None if gram is None else torch.equal(gram, atoms @ atoms.T))
-        return super().__call__(x, atoms, lam, gram)
+    def encode(self, x, lam, bound):
+        self.calls.append(bound.gram)
+        assert bound.gram is None or torch.allclose(bound.gram, bound.atoms @ bound.atoms.T, atol=1e-6)
+        return super().encode(x, lam, bound)
 
 
 def test_scoring_forms_the_gram_matrix_once_and_nothing_else_uses_it(data):
     coder = Counting()
     module = SparseCodingModule(16, expansion=2, lam=LAM, coder=coder)
     fit(module, data, max_epochs=1)
-    assert coder.formed == 1
     assert coder.calls[:BATCHES] == [None] * BATCHES
     assert len(coder.calls) > BATCHES
-    assert all(coder.calls[BATCHES:])
+    assert coder.calls[BATCHES] is not None
+    assert all(gram is coder.calls[BATCHES] for gram in coder.calls[BATCHES:])
     coder.calls.clear()
     module(data.rows[:5])
     assert coder.calls == [None]

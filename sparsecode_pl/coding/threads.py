@@ -9,7 +9,7 @@ spin while they wait, which costs most where two OpenMP runtimes, such as PyTorc
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from threading import Barrier, Lock
+from threading import Barrier, Lock, get_ident
 from typing import TypeVar
 
 import torch
@@ -17,9 +17,12 @@ import torch
 Result = TypeVar("Result")
 # Bytes of correlations that all threads together hold at a time, at most.
 CHUNK_BYTES = 16 * 2**20
-# Bytes of correlations that a thread holds at a time, at most. More would leave the processor's cache, and would leave
-# threads waiting for the last one; less would slow down the matrix product.
-_THREAD_BYTES = 2**20
+# Bytes of correlations that a thread holds at a time, at most: more would leave the processor's cache.
+_THREAD_BYTES = 2 * 2**20
+# Chunks that rows are divided into where they are few, so that no thread waits long for the last one.
+_CHUNKS = 16
+# Rows a chunk at least, where memory allows: with fewer, the matrix product is slow, and may round in another way.
+_LEAST_ROWS = 32
 
 
 def chunk_rows(num_rows: int, row_bytes: int) -> int:
@@ -30,7 +33,7 @@ def chunk_rows(num_rows: int, row_bytes: int) -> int:
         row_bytes: bytes of correlations of a row.
     """
     chunk_bytes = min(_THREAD_BYTES, CHUNK_BYTES // torch.get_num_threads())
-    return max(1, min(num_rows, chunk_bytes // row_bytes))
+    return max(1, min(max(_LEAST_ROWS, num_rows // _CHUNKS), chunk_bytes // row_bytes))
 
 
 def share_rows(num_rows: int, most: int, start_thread: Callable[[], Callable[[slice], Result]]) -> list[Result]:
@@ -85,16 +88,38 @@ def share_rows(num_rows: int, most: int, start_thread: Callable[[], Callable[[sl
     return [results[number] for number in range(num_chunks)]
 
 
+def beside_fork(call: Callable[[], Result]) -> Result:
+    """Call a function, in a new thread if this one has been forked.
+
+    In a forked child, the thread that it began with waits for ever once PyTorch shares work among OpenMP's threads,
+    which the child has not got. Other threads of the child get threads of their own.
+    """
+    if get_ident() != _POOLS.forked:
+        return call()
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(call).result()
+
+
 class _Pools:
-    """Pools of threads, made when they are first asked for and kept, by their number of threads."""
+    """Pools of threads, made when they are first asked for and kept, by their number of threads.
+
+    Attributes:
+        forked: the thread that this process began with, if it is a forked child.
+    """
 
     def __init__(self) -> None:
+        self.forked: int | None = None
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: after a fork, the child has none of its parent's threads."""
+        """Begin anew."""
         self._lock = Lock()
         self._pools: dict[int, ThreadPoolExecutor] = {}
+
+    def after_fork(self) -> None:
+        """Begin anew in a child, which has none of its parent's threads."""
+        self.forked = get_ident()
+        self.forget()
 
     def of(self, num_threads: int) -> ThreadPoolExecutor:
         """The pool of so many threads."""
@@ -130,4 +155,4 @@ def _start_pool(num_threads: int) -> ThreadPoolExecutor:
 
 _POOLS = _Pools()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_POOLS.forget)
+    os.register_at_fork(after_in_child=_POOLS.after_fork)
