@@ -29,11 +29,11 @@ import numpy as np
 import torch
 from problem import problem
 from record import medians, peer, processor, write
+from sparsecode_pl.coding.scan_numba import use_torch_threads
 from torch import Tensor
 
 from sparsecode_pl.coding import greedy_encode, reconstruct
 from sparsecode_pl.coding.greedy_numba import _greedy
-from sparsecode_pl.coding.scan_numba import use_torch_threads
 from sparsecode_pl.metrics.functional import explained_variance, sparse_coding_loss
 
 LAM = 0.1

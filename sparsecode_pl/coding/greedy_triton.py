@@ -16,8 +16,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from sparsecode_pl.coding.codes import csr_codes, row_pointers
 from sparsecode_pl.coding.checks import warn
+from sparsecode_pl.coding.codes import csr_codes, row_pointers
 
 HAS_TRITON = find_spec("triton") is not None
 # Most registers a thread: a multiprocessor then runs 16 warps. Without a bound the compiler aims at more warps, and has

@@ -23,7 +23,11 @@ def lasso_torch(
         parts.append(_descend(x[block], atoms, lam, tol, _rows(start, block).to(x.dtype), max_iter, step))
     rows, cols, values, gaps, iterations = (list(part) for part in zip(*parts, strict=True))
     counts = torch.cat([row.bincount(minlength=len(gap)) for row, gap in zip(rows, gaps, strict=True)])
-    return csr_codes(row_pointers(counts), torch.cat(cols), torch.cat(values), len(atoms)), torch.cat(gaps), torch.cat(iterations)
+    return (
+        csr_codes(row_pointers(counts), torch.cat(cols), torch.cat(values), len(atoms)),
+        torch.cat(gaps),
+        torch.cat(iterations),
+    )
 
 
 def _rows(codes: Tensor, block: slice) -> Tensor:

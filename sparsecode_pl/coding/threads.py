@@ -4,12 +4,13 @@ Compiled code and matrix products release Python's lock, so plain threads serve.
 it has finished the last ones. A thread that another program holds up therefore delays nothing but its own rows, and
 threads that wait are asleep. OpenMP does worse on a busy machine: it deals out the rows in advance, and its threads
 spin while they wait, which costs most where two OpenMP runtimes, such as PyTorch's and numba's, spin against each other.
+What is left of it is PyTorch's own; see `_let_openmp_sleep`.
 """
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from threading import Barrier, Lock, get_ident
+from threading import Barrier, Event, Lock, Thread, get_ident
 from typing import TypeVar
 
 import torch
@@ -23,6 +24,10 @@ _THREAD_BYTES = 2 * 2**20
 _CHUNKS = 16
 # Rows a chunk at least, where memory allows: with fewer, the matrix product is slow, and may round in another way.
 _LEAST_ROWS = 32
+# Where the user has set one of these, how OpenMP's threads wait is left alone.
+SPIN_SETTINGS = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+# Numbers for each thread that make PyTorch use several: twice its own grain.
+_GRAIN = 2**16
 
 
 def chunk_rows(num_rows: int, row_bytes: int) -> int:
@@ -125,6 +130,8 @@ class _Pools:
         """The pool of so many threads."""
         with self._lock:
             if num_threads not in self._pools:
+                if not self._pools and num_threads > 1 and not SPIN_SETTINGS & os.environ.keys():
+                    _let_openmp_sleep(num_threads)
                 self._pools[num_threads] = _start_pool(num_threads)
             return self._pools[num_threads]
 
@@ -151,6 +158,36 @@ def _start_pool(num_threads: int) -> ThreadPoolExecutor:
         finally:
             other.submit(torch.set_num_threads, usual).result()
     return pool
+
+
+def _let_openmp_sleep(num_threads: int) -> None:
+    """Make PyTorch's OpenMP threads go to sleep at once when they wait, instead of spinning for milliseconds.
+
+    They spin after each operation of PyTorch, on cores that our threads or other programs could use. That made a fit
+    on a busy machine several times slower. The environment variable GOMP_SPINCOUNT could forbid it, but only before
+    PyTorch is imported. GNU's OpenMP also stops spinning as soon as it has more threads than there are cores. So a
+    thread of Python begins a team of OpenMP threads here that makes them more, and sleeps with it from then on. Other
+    OpenMP libraries do not mind.
+
+    Args:
+        num_threads: PyTorch's threads here.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    team = max(2, cores - num_threads + 2)
+    ready = Event()
+
+    def sleep() -> None:
+        usual = torch.get_num_threads()
+        try:
+            torch.set_num_threads(team)
+            torch.zeros(team * _GRAIN).add_(1)  # starts the team
+            torch.set_num_threads(usual)  # also for threads that begin from now on
+        finally:
+            ready.set()
+        Event().wait()
+
+    Thread(target=sleep, name="sparsecode-asleep", daemon=True).start()
+    ready.wait()
 
 
 _POOLS = _Pools()

@@ -4,7 +4,16 @@ import sys
 import pytest
 import torch
 
-from sparsecode_pl.coding import BoundCoder, Coder, GreedyCoder, LassoCoder, base, csr_codes, greedy_encode, lasso_encode
+from sparsecode_pl.coding import (
+    BoundCoder,
+    Coder,
+    GreedyCoder,
+    LassoCoder,
+    base,
+    csr_codes,
+    greedy_encode,
+    lasso_encode,
+)
 
 
 def problem(n=50, m=40, d=8, seed=0, dtype=torch.float32):
@@ -20,9 +29,13 @@ class Watching(Coder):
         self.size = size
 
     def encode(self, x, lam, bound):
-        seen.append((x.requires_grad, bound.atoms.requires_grad, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        seen.append(
+            (x.requires_grad, bound.atoms.requires_grad, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+        )
         n = len(x)
-        return csr_codes(torch.arange(n + 1), torch.zeros(n, dtype=torch.int64), x.new_full((n,), self.size), len(bound.atoms))
+        return csr_codes(
+            torch.arange(n + 1), torch.zeros(n, dtype=torch.int64), x.new_full((n,), self.size), len(bound.atoms)
+        )
 
 
 seen: list[tuple[bool, ...]] = []
@@ -109,7 +122,14 @@ def test_an_imported_coder_of_a_third_party_is_made_again():
 def test_settings_import_and_run_nothing(tmp_path, monkeypatch):
     (tmp_path / "evil_coders.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    for path in ("evil_coders.Evil", "subprocess.Popen", "os.system", "sparsecode_pl.coding.Coder.settings", "nothing", ""):
+    for path in (
+        "evil_coders.Evil",
+        "subprocess.Popen",
+        "os.system",
+        "sparsecode_pl.coding.Coder.settings",
+        "nothing",
+        "",
+    ):
         with pytest.raises(ValueError, match=r"coder is .* no coder that is known here: import the package"):
             Coder.from_settings({"class_path": path, "init_args": {"args": ["true"]}})
     assert "evil_coders" not in sys.modules
@@ -134,8 +154,14 @@ def test_an_entry_point_lets_a_coder_be_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"most": 3}}, r"GreedyCoder does not take .*most"),
-        ({"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"max_atoms": "a"}}, "does not take init_args"),
+        (
+            {"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"most": 3}},
+            r"GreedyCoder does not take .*most",
+        ),
+        (
+            {"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"max_atoms": "a"}},
+            "does not take init_args",
+        ),
         ({"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"max_atoms": 0}}, "max_atoms is 0"),
         ({"class_path": "sparsecode_pl.coding.MatchingPursuitCoder"}, "missing a required argument: 'k'"),
         ({"class_path": "sparsecode_pl.coding.Coder"}, "does not take"),

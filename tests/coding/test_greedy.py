@@ -4,7 +4,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsecode_pl.coding import Coder, GreedyCoder, csr_codes, greedy, greedy_encode, greedy_numba, reconstruct, threads
+from sparsecode_pl.coding import (
+    Coder,
+    GreedyCoder,
+    csr_codes,
+    greedy,
+    greedy_encode,
+    greedy_numba,
+    reconstruct,
+    threads,
+)
 
 WAYS = ["torch", "numba", "residual"]
 
