@@ -1,9 +1,9 @@
 """A whole fit on a machine that has other work to do, from Python and from the command line.
 
-The paper's synthetic setting at a = 10, as in bench_fit.py, in a process of its own each time: alone, beside one process
-that keeps one core busy, and beside a numerical job of two threads (matrix products in PyTorch). Seconds are those from
-the start of training to the last score, loading left out. Conditions are taken in turn, so that all meet the same
-machine. Prints medians and their ratios to the fit alone, and writes results/bench_busy.json.
+The paper's synthetic setting at a = 10, as in bench_fit.py, in a process of its own each time: alone, beside one
+process that keeps one core busy, and beside a numerical job of two threads (matrix products in PyTorch). Seconds are
+those from the start of training to the last score, loading left out. Conditions are taken in turn, so that all meet the
+same machine. Prints medians and their ratios to the fit alone, and writes results/bench_busy.json.
 
     python benchmarks/bench_busy.py [--against FOLDER] [--repeats N]
 
@@ -114,13 +114,13 @@ def main() -> None:
                         found.setdefault((way, name, checkout), []).append(fit(root))
     results = []
     for (way, name, checkout), seconds in found.items():
-        alone = statistics.median(found[way, "alone", checkout])
-        ratio = statistics.median(seconds) / alone
+        middle = statistics.median(seconds)
+        ratio = middle / statistics.median(found[way, "alone", checkout])
         result = {"from": way, "beside": name, "checkout": checkout, "seconds": seconds, "times_alone": ratio}
         target = TARGETS.get(name)
         results.append({**result, "target": target})
         print(
-            f"{way}, {name}, {checkout}: {statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), "
+            f"{way}, {name}, {checkout}: {middle:.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), "
             f"{ratio:.2f} x alone" + (f", target: at most {target:g} x" if target else "")
         )
     settings = {"data": DATA, "num_atoms": NUM_ATOMS, "repeats": arguments.repeats}

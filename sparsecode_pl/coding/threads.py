@@ -3,8 +3,8 @@
 Compiled code and matrix products release Python's lock, so plain threads serve. A thread takes the next few rows when
 it has finished the last ones. A thread that another program holds up therefore delays nothing but its own rows, and
 threads that wait are asleep. OpenMP does worse on a busy machine: it deals out the rows in advance, and its threads
-spin while they wait, which costs most where two OpenMP runtimes, such as PyTorch's and numba's, spin against each other.
-What is left of it is PyTorch's own; see `_let_openmp_sleep`.
+spin while they wait. That costs most where two OpenMP runtimes, such as PyTorch's and numba's, spin against each other.
+Numba's is not used here, and PyTorch's is kept from spinning; see `_let_openmp_sleep`.
 """
 
 import os

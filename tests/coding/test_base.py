@@ -15,6 +15,8 @@ from sparsecode_pl.coding import (
     lasso_encode,
 )
 
+GREEDY = "sparsecode_pl.coding.GreedyCoder"
+
 
 def problem(n=50, m=40, d=8, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
@@ -29,13 +31,10 @@ class Watching(Coder):
         self.size = size
 
     def encode(self, x, lam, bound):
-        seen.append(
-            (x.requires_grad, bound.atoms.requires_grad, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
-        )
-        n = len(x)
-        return csr_codes(
-            torch.arange(n + 1), torch.zeros(n, dtype=torch.int64), x.new_full((n,), self.size), len(bound.atoms)
-        )
+        modes = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+        seen.append((x.requires_grad, bound.atoms.requires_grad, *modes))
+        col, values = torch.zeros(len(x), dtype=torch.int64), x.new_full((len(x),), self.size)
+        return csr_codes(torch.arange(len(x) + 1), col, values, len(bound.atoms))
 
 
 seen: list[tuple[bool, ...]] = []
@@ -122,14 +121,8 @@ def test_an_imported_coder_of_a_third_party_is_made_again():
 def test_settings_import_and_run_nothing(tmp_path, monkeypatch):
     (tmp_path / "evil_coders.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    for path in (
-        "evil_coders.Evil",
-        "subprocess.Popen",
-        "os.system",
-        "sparsecode_pl.coding.Coder.settings",
-        "nothing",
-        "",
-    ):
+    no_class = "sparsecode_pl.coding.Coder.settings"
+    for path in ("evil_coders.Evil", "subprocess.Popen", "os.system", no_class, "nothing", ""):
         with pytest.raises(ValueError, match=r"coder is .* no coder that is known here: import the package"):
             Coder.from_settings({"class_path": path, "init_args": {"args": ["true"]}})
     assert "evil_coders" not in sys.modules
@@ -155,18 +148,18 @@ def test_an_entry_point_lets_a_coder_be_found(tmp_path, monkeypatch):
     ("settings", "message"),
     [
         (
-            {"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"most": 3}},
+            {"class_path": GREEDY, "init_args": {"most": 3}},
             r"GreedyCoder does not take .*most",
         ),
         (
-            {"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"max_atoms": "a"}},
+            {"class_path": GREEDY, "init_args": {"max_atoms": "a"}},
             "does not take init_args",
         ),
-        ({"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": {"max_atoms": 0}}, "max_atoms is 0"),
+        ({"class_path": GREEDY, "init_args": {"max_atoms": 0}}, "max_atoms is 0"),
         ({"class_path": "sparsecode_pl.coding.MatchingPursuitCoder"}, "missing a required argument: 'k'"),
         ({"class_path": "sparsecode_pl.coding.Coder"}, "does not take"),
         ({"init_args": {}}, "give a class_path"),
-        ({"class_path": "sparsecode_pl.coding.GreedyCoder", "init_args": [3]}, "give a class_path"),
+        ({"class_path": GREEDY, "init_args": [3]}, "give a class_path"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -40,7 +40,7 @@ def test_results_come_in_the_order_of_the_rows(num_threads):
         return list(range(100)[rows])
 
     parts = share_rows(100, 7, lambda: work)
-    assert sum(parts, []) == list(range(100))
+    assert [row for part in parts for row in part] == list(range(100))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert max(map(len, parts)) <= 7
     assert share_rows(0, 7, lambda: work) == []
@@ -129,7 +129,8 @@ FORK = """
 import os, sys, torch
 from sparsecode_pl.coding import greedy_encode, lasso_encode
 torch.manual_seed(0)
-x, atoms = torch.randn(500, 64), torch.nn.functional.normalize(torch.randn(600, 64), dim=1)  # large: OpenMP has been used
+x, atoms = torch.randn(500, 64), torch.nn.functional.normalize(torch.randn(600, 64), dim=1)
+# So large that OpenMP has been used.
 torch.mm(atoms, atoms.T)
 def values():
     ways = greedy_encode(x, atoms, 0.5), greedy_encode(x, atoms, 0.5, memory=1), lasso_encode(x, atoms, 0.5).codes
