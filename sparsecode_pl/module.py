@@ -362,8 +362,10 @@ class SparseCodingModule(LightningModule):
                 values["dead_atoms"] = (values.pop("atom_activity") == 0).double().mean()
             self.scores |= {f"{rows}/{name}": float(value) for name, value in values.items()}
         self._scorers = {}
-        # Of 64 bits, for Lightning makes numbers of 32 of those that are no tensors.
-        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in self.scores.items()})
+        # As tensors, because Lightning stores plain numbers in 32 bits. They are the same on every process, and so is
+        # their mean.
+        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.scores.items()}
+        self.log_dict(tensors, sync_dist=True)
         self.dictionary.card = replace(self.dictionary.card, scores=record_names(self.scores))
 
     on_test_epoch_start = on_validation_epoch_start

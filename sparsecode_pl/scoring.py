@@ -196,6 +196,7 @@ class Scorer:
     Args:
         codec: what codes the rows.
         evaluations: what is to be known.
+        sync: whether the values are those of the rows of all processes.
 
     Attributes:
         metrics: all metrics by name.
@@ -204,7 +205,7 @@ class Scorer:
         ValueError: two evaluations give their values the same name.
     """
 
-    def __init__(self, codec: Codec, evaluations: Sequence[Evaluation]) -> None:
+    def __init__(self, codec: Codec, evaluations: Sequence[Evaluation], sync: bool = True) -> None:
         self.codec = codec.bind()
         self.metrics: dict[str, Metric] = {}
         self._parts: list[tuple[Evaluation, dict[str, Metric]]] = []
@@ -215,6 +216,9 @@ class Scorer:
                     f"evaluation {evaluation.name} gives {', '.join(sorted(twice))}, as another one does: leave "
                     "one of them out"
                 )
+            if not sync:
+                for metric in metrics.values():
+                    metric.distributed_available_fn = _alone
             self.metrics |= metrics
             self._parts.append((evaluation, metrics))
 
@@ -227,25 +231,29 @@ class Scorer:
         return batch
 
     def compute(self) -> dict[str, Tensor]:
-        """The values over all rows so far, those of all processes, by name. Every process must call it."""
+        """The values over all rows so far, by name. With `sync`, every process must call it."""
         values = {name: metric.compute() for name, metric in self.metrics.items()}
         for evaluation, metrics in self._parts:
             evaluation.finish({name: values[name] for name in metrics})
         return values
 
 
+def _alone() -> bool:
+    """Tell torchmetrics that there are no other processes."""
+    return False
+
+
 def score(
-    codec: Codec, rows: Tensor | Iterable[Tensor], evaluations: Sequence[Evaluation] | None = None
+    codec: Codec, rows: Tensor | Iterable[Tensor], evaluations: Sequence[Evaluation] | None = None, *, sync: bool = True
 ) -> dict[str, Tensor]:
     """Score how a codec codes rows, in one pass over them.
-
-    Where `torch.distributed` runs, the values are those of the rows of all processes, each of which must call this with
-    its own rows.
 
     Args:
         codec: a dictionary, or anything else that encodes.
         rows: activations as they come, (n, d), or batches of them, which are moved to the device of the atoms.
         evaluations: what is to be known; the scores of the paper if None.
+        sync: where `torch.distributed` runs, give the values over the rows of all processes. Each of them must then
+            call this with its own rows.
 
     Returns:
         Values by name, such as "S1".
@@ -262,7 +270,7 @@ def score(
         >>> round(float(values["S1"]), 3), values["atom_activity"].tolist()  # codes 3.25 and 1.25
         (1.385, [1.0, 1.0])
     """
-    scorer = Scorer(codec, [Scores()] if evaluations is None else evaluations)
+    scorer = Scorer(codec, [Scores()] if evaluations is None else evaluations, sync)
     for batch in rows.split(_BLOCK) if isinstance(rows, Tensor) else rows:
         scorer.update(batch.to(codec.atoms.device))
     return scorer.compute()

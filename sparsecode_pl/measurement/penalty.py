@@ -28,7 +28,8 @@ def largest_penalty(
 
     The unexplained share is nearly a power of the penalty, so steps are taken along the logarithms. They come from
     above, where codes are sparse and cheap. A penalty far below the one that is found is never tried, except on a few
-    rows to see whether the share can be reached at all.
+    rows to see whether the share can be reached at all. Processes do not work together here: each scores the rows that
+    it is given.
 
     Args:
         codec: a learnt dictionary.
@@ -57,7 +58,7 @@ def largest_penalty(
     start = min(start, 0.99 * most)
 
     def unexplained(lam: float, some: Tensor) -> float:
-        return max(1e-30, 1 - float(score(codec, some, [Scores(lam)])["explained_variance"]))
+        return max(1e-30, 1 - float(score(codec, some, [Scores(lam)], sync=False)["explained_variance"]))
 
     first = unexplained(start, rows)
     correction = first / (1 - known) if known is not None and known < 1 else 1.0

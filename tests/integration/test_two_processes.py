@@ -5,6 +5,8 @@ import socket
 import sys
 
 import pytest
+import torch
+from sparsecode_synthetic import SparseLinear
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparsecode_pl.cli import main
@@ -80,3 +82,40 @@ def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(python, port, 
             assert record[score] == pytest.approx(other[score], rel=0.01), score
         for gap in ("coding_gap", "heldout_coding_gap"):
             assert record[gap] == pytest.approx(other[gap], abs=0.002), gap
+
+
+SCORED_IN_TWO = """
+import sys
+import torch
+from torch.distributed import destroy_process_group, get_rank, init_process_group
+from sparsecode_pl import load_results, score
+from sparsecode_pl.measurement import ExactCodes
+from sparsecode_pl.scoring import Scores
+
+init_process_group("gloo")
+for record in load_results(sys.argv[1]).records:
+    x = torch.load(sys.argv[2])
+    for prefix, rows in x.items():
+        found = score(record.dictionary, rows[get_rank()::2], [Scores(), ExactCodes()])
+        if get_rank() == 0:
+            for name, value in found.items():
+                print(record.data, prefix + name, float(value), record[prefix + name])
+destroy_process_group()
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
+def test_on_two_processes_the_dictionary_gives_the_scores_of_its_record(python, port, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sparsecode"])
+    main(["measure", *FIT[1:], "--explained_variance=0.9", "--exact", "--trainer.devices=1", "--output=one"])
+    data = SparseLinear(d_model=16, num_features=32, num_samples=1001, active=1.5)
+    torch.save({"": data.rows[data.train_index], "heldout_": data.rows[data.heldout_index]}, tmp_path / "rows.pt")
+    (tmp_path / "scored.py").write_text(SCORED_IN_TWO)
+    words = ["--nproc-per-node=2", f"--master-port={port}", "scored.py", "one/version_0", "rows.pt"]
+    printed = python("-m", "torch.distributed.run", *words)
+    lines = [line.rsplit(" ", 3) for line in printed.splitlines()]
+    assert len(lines) == 2 * (5 + 7)
+    for _, name, found, expected in lines:
+        exact = "exact" in name or "gap" in name  # which may end a sweep sooner or later
+        assert float(found) == pytest.approx(float(expected), rel=1e-4 if exact else 1e-6, abs=1e-6), name
