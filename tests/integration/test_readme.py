@@ -18,6 +18,25 @@ def test_the_python_of_the_readme_runs(readme, python, tmp_path):
     records = json.loads(results.read_text())["results"]
     assert [record["S1"] for record in records] == [scores[0], scores[2]]
     assert (tmp_path / "my_dictionary" / "dictionary.safetensors").is_file()
+    assert printed.count("explained_variance") == 2
+
+
+def test_the_evaluation_and_the_coder_of_the_readme_serve_a_measurement(readme, python, tmp_path):
+    use = """
+from sparsecode_pl import SparseCodingModule, load_results, measure
+from sparsecode_pl.data import TensorActivations
+
+x = torch.randn(500, 8)
+data = TensorActivations(x, batches_per_round=4)
+module = SparseCodingModule(8, expansion=4, lam=0.1, coder=Nearest())
+(record,) = measure(module, data, evaluations=[LargestShare()])
+assert record["N0"] == record["largest_share"] == record["heldout_largest_share"] == 1
+(record,) = load_results("lightning_logs/measure/version_0").records
+assert record["largest_share"] == 1
+assert type(record.dictionary.coder) is Nearest
+"""
+    (tmp_path / "mine.py").write_text(readme("Write an evaluation or a coder", "python") + use)
+    python("mine.py")
 
 
 def test_the_store_of_the_readme_is_written_and_measured_layer_by_layer(readme, python, tmp_path):
@@ -84,3 +103,41 @@ measure(SparseCodingModule(8, expansion=2, lam=0.3), data, controls=[Rectified()
     records = json.loads(results.read_text())["results"]
     assert [record["data"] for record in records] == ["activations", "Rectified", "Frozen"]
     assert records[1]["S1"] != records[0]["S1"] != records[2]["S1"]
+
+
+def test_a_control_an_evaluation_and_a_coder_of_a_package_are_found_once_it_is_installed(readme, python, tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    code = readme("Write an evaluation or a coder", "python") + readme("Write a control", "python")
+    (package / "mine.py").write_text(code)
+    (package / "pyproject.toml").write_text(
+        """
+[project]
+name = "mine"
+version = "0.1.0"
+
+[project.entry-points."sparsecode_pl.controls"]
+Rectified = "mine:Rectified"
+
+[project.entry-points."sparsecode_pl.evaluations"]
+LargestShare = "mine:LargestShare"
+
+[project.entry-points."sparsecode_pl.coders"]
+Nearest = "mine:Nearest"
+"""
+    )
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
+    python("-m", "pip", "install", *offline, f"--target={tmp_path / 'site'}", str(package))
+    shutil.rmtree(package)
+    quick = ["--data.batch_size=64", "--data.batches_per_round=4", "--trainer.max_epochs=2", "--model.expansion=2"]
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--output=out"]
+    words = ["measure", "--data=Gaussian", "--data.d_model=8", "--data.num_samples=400", *quick, *quiet]
+    words += ["--controls+=Rectified", "--evaluations+=LargestShare", "--model.coder=Nearest"]
+    path = os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
+    python("-m", "sparsecode_pl.cli", *words, PYTHONPATH=path)
+    record, control = json.loads((tmp_path / "out" / "version_0" / "results.json").read_text())["results"]
+    assert control["data"] == "Rectified"
+    assert record["largest_share"] == control["heldout_largest_share"] == 1
+    use = "from sparsecode_pl import load_results\n"
+    use += "print(type(load_results('out/version_0').records[0].dictionary.coder).__name__)"
+    assert python("-c", use, PYTHONPATH=path).strip() == "Nearest"
