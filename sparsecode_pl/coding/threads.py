@@ -44,8 +44,8 @@ def chunk_rows(num_rows: int, row_bytes: int) -> int:
 def share_rows(num_rows: int, most: int, start_thread: Callable[[], Callable[[slice], Result]]) -> list[Result]:
     """Work on rows in chunks, with as many threads as PyTorch has here (`torch.get_num_threads`).
 
-    In these threads PyTorch itself works with one thread. They record no gradient if their input is detached. How the
-    rows fall into chunks does not depend on the number of threads, and so neither do results, to the last digit.
+    In each of these threads PyTorch itself works with one thread. They know nothing of the caller's `torch.no_grad`, so
+    give them what is detached. If the caller has one thread only, it does the work itself.
 
     Args:
         num_rows: how many rows there are, >= 0.
@@ -79,17 +79,20 @@ def share_rows(num_rows: int, most: int, start_thread: Callable[[], Callable[[sl
             stopped = True
             raise
 
-    num_threads = min(torch.get_num_threads(), num_chunks)
-    if num_threads == 0:
+    num_threads = torch.get_num_threads()
+    if num_chunks == 0:
         return []
-    threads = _POOLS.of(torch.get_num_threads())
-    tasks = [threads.submit(work) for _ in range(num_threads)]
-    try:
-        for task in tasks:
-            task.result()
-    finally:  # also where the user interrupts
-        stopped = True
-        wait(tasks)
+    if num_threads == 1:
+        work()
+    else:
+        threads = _POOLS.of(num_threads)
+        tasks = [threads.submit(work) for _ in range(min(num_threads, num_chunks))]
+        try:
+            for task in tasks:
+                task.result()
+        finally:  # also where the user interrupts
+            stopped = True
+            wait(tasks)
     return [results[number] for number in range(num_chunks)]
 
 
@@ -130,7 +133,7 @@ class _Pools:
         """The pool of so many threads."""
         with self._lock:
             if num_threads not in self._pools:
-                if not self._pools and num_threads > 1 and not SPIN_SETTINGS & os.environ.keys():
+                if not self._pools and not SPIN_SETTINGS & os.environ.keys():
                     _let_openmp_sleep(num_threads)
                 self._pools[num_threads] = _start_pool(num_threads)
             return self._pools[num_threads]
