@@ -133,10 +133,11 @@ class SparseCodingCLI(LightningCLI):
     def _check_config(self) -> None:
         """Find what would fail late before any data is loaded."""
         config = self.config[self.subcommand]
-        root = config["trainer"]["default_root_dir"] or "."
-        check_writable(config["output"] if self.subcommand == "measure" else root)
         if self.subcommand == "measure":
             check_measure(config["seeds"], config["explained_variance"], config["jobs"], config["resume"])
+            check_writable(config["resume"] or config["output"])
+        else:
+            check_writable(config["trainer"]["default_root_dir"] or ".")
         path = config.get("ckpt_path")
         cure = "give the checkpoint of a fit, lightning_logs/.../checkpoints/*.ckpt"
         if self.subcommand in ("validate", "test", "predict") and not path:
