@@ -38,7 +38,7 @@ class SparseCodingProgress(ProgressBar):
         """Open the line."""
         super().setup(trainer, pl_module, stage)
         if self._enabled and trainer.is_global_zero and self._line is None:
-            self._line = Progress("preparing", None, unit="batches").__enter__()
+            self._line = Progress("preparing", None, unit="batches", rate=False).__enter__()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the line away."""

@@ -124,7 +124,7 @@ def _score_at_share(
 
     def search() -> tuple[float, float]:
         rows = data.rows[data.train_index[chosen.sort().values]].to(dictionary.atoms.device)
-        with Progress(f"penalty at which {share:g} of the variance is explained", None):
+        with Progress("searching the penalty", None):
             return largest_penalty(dictionary, rows, share, start, known_share)
 
     lam, slope = from_rank_zero(search)

@@ -15,7 +15,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from lightning.pytorch.utilities import rank_zero_info
 
 from sparsecode_pl.measurement.record import Fit
-from sparsecode_pl.utilities.progress import Progress, duration, shows_progress
+from sparsecode_pl.utilities.progress import Progress, duration, shows_progress, titled
 from sparsecode_pl.utilities.quiet import quiet_fits
 
 
@@ -91,7 +91,7 @@ def _tell(title: str, outcome: Fit | Failure, finished: int, total: int) -> None
 
 def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, Fit | Failure]]:
     for number, job in enumerate(jobs):
-        with Progress(job.title, None):
+        with titled(job.title):
             outcome = _attempt(job, number)
         yield outcome
 

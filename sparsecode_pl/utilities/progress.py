@@ -1,7 +1,11 @@
 """Progress of long work on the terminal: one display, whose lines are the pieces of work under way."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Self
+from logging import StreamHandler, getLogger
+from typing import Any, Self
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
@@ -11,6 +15,21 @@ from rich.text import Text
 
 # The display of the outermost work under way, to which work within it adds lines.
 _display: ContextVar[Display | None] = ContextVar("display", default=None)
+# What the work under way belongs to; it stands before the descriptions.
+_title: ContextVar[str] = ContextVar("title", default="")
+_TITLE_WIDTH = 32
+# Their handlers write to the standard error that they were made with, past the display.
+_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
+
+
+@contextmanager
+def titled(title: str) -> Iterator[None]:
+    """Name what the work inside belongs to."""
+    token = _title.set(title if len(title) <= _TITLE_WIDTH else title[: _TITLE_WIDTH - 1] + "…")
+    try:
+        yield
+    finally:
+        _title.reset(token)
 
 
 class Progress:
@@ -40,9 +59,10 @@ class Progress:
             self._own = display = _new_display()
             self._token = _display.set(display)
             display.start()
+            self._handlers = _redirect_logs()
         self._shown = display
         before: float = self._fields["before"]  # type: ignore[assignment]
-        self._task = display.add_task(self._description, total=self._total, completed=before, **self._fields)  # type: ignore[arg-type]
+        self._task = display.add_task(_entitled(self._description), total=self._total, completed=before, **self._fields)  # type: ignore[arg-type]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,6 +70,8 @@ class Progress:
             self._shown.remove_task(self._task)
         else:
             self._own.stop()
+            for handler, stream in self._handlers:
+                handler.setStream(stream)
             _display.reset(self._token)
             self._own = None
 
@@ -60,7 +82,7 @@ class Progress:
     def begin(self, description: str, total: float | None) -> None:
         """Start the line anew for the next piece of the work."""
         fields = {**self._fields, "before": 0, "note": ""}
-        self._shown.reset(self._task, description=description, total=total, **fields)  # type: ignore[arg-type]
+        self._shown.reset(self._task, description=_entitled(description), total=total, **fields)  # type: ignore[arg-type]
 
     def set(self, completed: float, note: str = "") -> None:
         """So much is done in all.
@@ -70,6 +92,17 @@ class Progress:
             note: stands at the end of the line.
         """
         self._shown.update(self._task, completed=completed, note=note)
+
+
+def _entitled(description: str) -> str:
+    title = _title.get()
+    return f"{title}: {description}" if title else description
+
+
+def _redirect_logs() -> list[tuple[StreamHandler[Any], Any]]:
+    """Let Lightning's messages appear above the display, which has taken the place of the standard error by now."""
+    found = [handler for name in _LOGGERS for handler in getLogger(name).handlers if type(handler) is StreamHandler]
+    return [(handler, stream) for handler in found if (stream := handler.setStream(sys.stderr)) is not None]
 
 
 def shows_progress() -> bool:
@@ -95,6 +128,8 @@ class _Amount(ProgressColumn):
     """How much of how much, and how much a second."""
 
     def render(self, task: Task) -> Text:
+        if task.total is None and not task.completed:
+            return Text("")
         amount = f"{task.completed:,.0f}" + ("" if task.total is None else f" of {task.total:,.0f}")
         speed = (task.finished_speed or task.speed) if task.fields["rate"] else None
         rate = "" if not speed else f", {speed:,.0f}/s" if speed >= 10 else f", {speed:.2g}/s"

@@ -1,10 +1,12 @@
 import io
+import logging
+import sys
 
 import pytest
 from rich.console import Console
 
 from sparsecode_pl.utilities import progress
-from sparsecode_pl.utilities.progress import Progress
+from sparsecode_pl.utilities.progress import Progress, titled
 
 
 @pytest.fixture
@@ -40,6 +42,26 @@ def test_work_within_work_stands_below_it_and_is_taken_away_when_it_is_done(scre
         assert "1 of 3" in line
         assert line.endswith("left")
     assert progress._display.get() is None
+
+
+def test_a_title_stands_before_the_work_that_belongs_to_it(screen):
+    with Progress("fits", 3), titled("a name of more than thirty-two letters"), Progress("preparing", None) as part:
+        assert shown(part)[1].startswith("⠋ a name of more than thirty-two …: preparing")
+        part.begin("round 1", 5)
+        assert "…: round 1" in shown(part)[1]
+    assert progress._title.get() == ""
+
+
+def test_messages_of_lightning_go_above_the_display_and_back_to_where_they_went(screen):
+    handler = logging.StreamHandler(io.StringIO())
+    before = handler.stream
+    logging.getLogger("lightning.pytorch").addHandler(handler)
+    try:
+        with Progress("fits", 3):
+            assert handler.stream is sys.stderr
+        assert handler.stream is before
+    finally:
+        logging.getLogger("lightning.pytorch").removeHandler(handler)
 
 
 def test_what_was_done_before_tells_nothing_of_the_time_left(screen):
