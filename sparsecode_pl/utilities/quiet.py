@@ -1,19 +1,19 @@
-"""Lightning's remarks that say nothing to a user of this project."""
+"""Silences messages of Lightning that do not concern users of this package."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# How remarks begin that are the same at each of many fits.
+# Beginnings of messages that are the same at each of many fits.
 _DEVICES = ("GPU available", "TPU available", "HPU available", "LOCAL_RANK:", "You are using a CUDA device", "Using ")
-# How remarks begin that say no more than the progress does.
+# Beginnings of messages that the progress display makes redundant.
 _ROUTINE = ("`Trainer.fit` stopped", "lam has settled")
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch")
 
 
 def quiet_lightning() -> None:
-    """Silence an advertisement, a warning about PyTorch's internals, and one that a dictionary is not learnt."""
+    """Silence an advertisement, a warning about PyTorch's internals, and the one that there is no optimiser."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_is_no_advertisement)
     _ignore_warnings()
@@ -21,7 +21,7 @@ def quiet_lightning() -> None:
 
 @contextmanager
 def quiet_fits() -> Iterator[None]:
-    """Let remarks about devices through once for many fits, and routine ones not at all; undone at the end."""
+    """During many fits, show each message about devices once, and routine messages never."""
     told: set[str] = set()
 
     def passes(record: logging.LogRecord) -> bool:
