@@ -125,7 +125,7 @@ def _notes(records: Sequence[Mapping[str, Any]], controls: bool) -> Iterator[str
     if controls:
         yield "S1 ratio: S1 of the data over S1 of the control."
     if "coding_gap" in record:
-        yield "Exact codes minimise the objective for the same atoms and lam; gap: the coder's excess over that minimum."
+        yield "Exact codes minimise the objective for these atoms and lam; gap: the coder's excess over the minimum."
     if "spread" in record:
         yield "±: standard deviation over initial dictionaries."
     for truth in scored:
