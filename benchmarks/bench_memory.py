@@ -55,7 +55,7 @@ def encode(n: int, d: int, m: int, memory: int) -> dict[str, Any]:
 
 
 def promised(m: int, memory: int, entries: float) -> float:
-    """Bytes that the docstring of `greedy_encode` allows a call for float32 with the compiled backend."""
+    """Bytes that a call may take by the docstring of `greedy_encode`, for float32 with the compiled backend."""
     gram = 4 * m**2
     return (gram + 32 * MIB if gram <= memory else memory) + 2 * 16 * entries
 

@@ -63,7 +63,7 @@ def greedy_encode(
 
     Raises:
         ValueError: lam <= 0, atoms not of unit norm, values that are not finite, widths that differ, or a backend that
-            is unknown or cannot work on this device or so many atoms.
+            is unknown or cannot work on this device or with this many atoms.
 
     Example:
         >>> greedy_encode(torch.tensor([[3.0, 1.0]]), torch.eye(2), lam=1.0).to_dense()
