@@ -1,4 +1,4 @@
-# Each target sets up .venv by itself the first time; after that it starts at once.
+# Each target sets up .venv the first time; after that it starts at once.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -18,7 +18,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(BENCH_READY)  ## times and memory, beside other libraries
+bench: $(BENCH_READY)  ## time and memory, beside other libraries
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 $(READY): pyproject.toml constraints.txt
@@ -26,8 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
 	touch $@
 
-# overcomplete asks for torchvision, whose wheel on PyPI is built for CUDA: beside a PyTorch without CUDA it cannot be
-# imported, and takes transformers and SAELens down with it. The part that is measured does not use it.
+# overcomplete requires torchvision, whose wheel on PyPI is built for CUDA. With a PyTorch without CUDA, torchvision
+# cannot be imported, and then transformers and SAELens cannot either. The part that is measured does not use it.
 $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m pip install --quiet --no-deps "overcomplete==0.3.0"

@@ -1,13 +1,13 @@
-"""A whole fit on a machine that has other work to do, from Python and from the command line.
+"""A whole fit on a busy machine, from Python and from the command line.
 
-The paper's synthetic setting at a = 10, as in bench_fit.py, in a process of its own each time: alone, beside one
-process that keeps one core busy, and beside a numerical job of two threads (matrix products in PyTorch). Seconds are
-those from the start of training to the last score, loading left out. Conditions are taken in turn, so that all meet the
-same machine. Prints medians and their ratios to the fit alone, and writes results/bench_busy.json.
+The paper's synthetic setting at a = 10, as in bench_fit.py, in a separate process each time: alone, beside one process
+that keeps one core busy, and beside a numerical job with two threads (matrix products in PyTorch). Seconds are measured
+from the start of training to the last score, without loading. Conditions alternate, so that all see the same machine.
+Prints medians and their ratios to the fit alone, and writes results/bench_busy.json.
 
     python benchmarks/bench_busy.py [--against FOLDER] [--repeats N]
 
-With --against, another checkout of this repository is measured in alternation with this one.
+With --against, runs alternate between another checkout of this repository and this one.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from record import write
 HERE = Path(__file__).parents[1]
 DATA = {"active": 10.0, "d_model": 256, "num_features": 1024, "noise": 0.1, "num_samples": 20_480, "val_split": 0.2}
 NUM_ATOMS = 2048
-# What a fit may take at most, in times of the fit alone.
+# Maximum time of a fit, relative to the fit alone.
 TARGETS = {"one busy process": 2.0, "numerical job of two threads": 2.5}
 OTHERS = {
     "alone": None,
@@ -57,7 +57,7 @@ COMMAND = "from sparsecode_pl.cli import main; main()"
 
 
 def environment(root: Path) -> dict[str, str]:
-    """Where Python finds the packages of a checkout."""
+    """Environment variables with which Python finds the packages of a checkout."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, root / "plugins")))}
 
 
@@ -69,7 +69,7 @@ def from_python(root: Path) -> float:
 
 
 def from_command(root: Path) -> float:
-    """Seconds of a fit by `sparsecode measure`, as its record has them."""
+    """Seconds of a fit by `sparsecode measure`, from its record."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["measure", "--data", "SparseLinear", "--model.num_atoms", str(NUM_ATOMS), "--output", folder]
         options += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -96,7 +96,7 @@ def beside(program: str | None) -> Iterator[None]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--against", type=Path, help="another checkout, to be measured in alternation")
+    parser.add_argument("--against", type=Path, help="another checkout, to alternate with this one")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     roots = {"this": HERE}

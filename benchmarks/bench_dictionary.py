@@ -1,11 +1,11 @@
-"""The dictionary step: how soon each way of taking it comes near the best known dictionary, on four data sets.
+"""The dictionary step: how soon each method comes near the best known dictionary, on four data sets.
 
-One round at a fixed penalty, which descends to it from three times its value over the first half, from the same initial
-atoms, with batches of 1,024; each way runs with several numbers of batches, since a schedule must know its end. The
-score is the objective (paper, eq. 1) of 1,024 held-out rows with the exact codes. On the synthetic data SPAMS' trainDL
-(60 batches) and scikit-learn's MiniBatchDictionaryLearning (as many as it manages in 20 times what the default takes)
-minimise the same objective at the fixed penalty. Writes results/bench_dictionary.json and docs/dictionary.png; takes
-some twenty minutes on two cores.
+Each run is one round from the same initial atoms, with batches of 1,024. In the first half of the round the penalty
+falls to its final value from three times that value. Each method runs with several numbers of batches, because a
+schedule must know its end. The score is the objective (paper, eq. 1) of 1,024 held-out rows with exact codes. On the
+synthetic data SPAMS' trainDL (60 batches) and scikit-learn's MiniBatchDictionaryLearning (as many batches as it manages
+in 20 times the time of the default) minimise the same objective at the fixed penalty. Writes
+results/bench_dictionary.json and docs/dictionary.png. Takes about twenty minutes on two cores.
 """
 
 import time
@@ -37,7 +37,7 @@ PICTURE = Path(__file__).parent.parent / "docs" / "dictionary.png"
 
 
 class Problem:
-    """Centred rows, the penalty, and where the atoms start."""
+    """Centred rows, the penalty and the initial atoms."""
 
     def __init__(self, data: ActivationDataModule, num_atoms: int, lam: float) -> None:
         data.prepare_data()
@@ -50,14 +50,14 @@ class Problem:
         self.lam = lam
 
     def objective(self, atoms: Tensor) -> float:
-        """Of the held-out rows, with exact codes."""
+        """The objective of the held-out rows, with exact codes."""
         atoms = normalize(atoms, dim=1)
         codes = lasso_encode(self.held_out, atoms, self.lam, tol=1e-3).codes
         residual = self.held_out - reconstruct(codes, atoms)
         return float(residual.square().sum() + self.lam * codes.values().sum()) / len(self.held_out)
 
     def batches(self, number: int) -> Iterator[tuple[float, Tensor]]:
-        """The share of the round that is done, and a batch, drawn without replacement."""
+        """The completed share of the round, and a batch drawn without replacement."""
         generator = torch.Generator().manual_seed(1)
         rows = torch.empty(0, dtype=torch.int64)
         for index in range(number):
@@ -96,7 +96,7 @@ def by_gradient(
     with_mean: bool = True,
     average: bool = False,
 ) -> Tensor:
-    """The package's own alternation; `average` returns the mean of the atoms over the second half."""
+    """The alternation of this package; with `average`, the mean of the atoms over the second half."""
     atoms = torch.nn.Parameter(problem.start.clone())
     optimizer = optimizer_of([atoms])
     rate = optimizer.param_groups[0]["lr"]
@@ -118,7 +118,7 @@ def by_gradient(
 
 
 def by_statistics(problem: Problem, number: int, update: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-    """Alternation that keeps running sums of codes.T @ codes and codes.T @ x, and makes atoms of them."""
+    """Alternation that computes the atoms from running sums of codes.T @ codes and codes.T @ x."""
     atoms, coder = problem.start.clone(), GreedyCoder()
     square = torch.zeros(len(atoms), len(atoms))
     along = torch.zeros_like(atoms)
@@ -132,7 +132,7 @@ def by_statistics(problem: Problem, number: int, update: Callable[[Tensor, Tenso
 
 
 def closed_form(atoms: Tensor, square: Tensor, along: Tensor) -> Tensor:
-    """The method of optimal directions (Engan et al. 1999), with a small ridge towards the present atoms."""
+    """The method of optimal directions (Engan et al. 1999), with a small ridge towards the current atoms."""
     ridge = 1e-2 * square.diagonal().mean()
     return torch.linalg.solve(square + ridge * torch.eye(len(square)), along + ridge * atoms)
 
@@ -156,7 +156,7 @@ def with_spams(problem: Problem, number: int) -> Tensor:
 
 
 def with_scikit_learn(problem: Problem, limit: float) -> tuple[Tensor, int]:
-    """scikit-learn's online dictionary learning, for so many seconds, and how many batches it did; alpha is lam / 2."""
+    """scikit-learn's online dictionary learning for `limit` seconds, and its number of batches; alpha is lam / 2."""
     start = time.perf_counter()
     learner = MiniBatchDictionaryLearning(
         n_components=len(problem.start),
@@ -182,7 +182,7 @@ Way = Callable[[Problem, int], Tensor]
 
 
 def ways() -> dict[str, Way]:
-    """What is compared, by name: the default first."""
+    """The compared methods by name, the default first."""
     greedy, exact = GreedyCoder(), LassoCoder(tol=1e-2)
 
     def adam(atoms: list[Tensor]) -> torch.optim.Optimizer:
@@ -211,7 +211,7 @@ def run(problem: Problem, way: Way) -> Iterator[dict[str, float]]:
 
 
 def run_peers(problem: Problem, enough: float) -> Iterator[tuple[str, dict[str, float]]]:
-    """The same of the other libraries, which know no schedule; `enough` is when scikit-learn may stop."""
+    """The same for the other libraries, which have no schedule; scikit-learn stops after `enough` seconds."""
     start = time.perf_counter()
     if peer("spams") is not None:
         atoms = with_spams(problem, SPAMS_BATCHES)
@@ -224,7 +224,7 @@ def run_peers(problem: Problem, enough: float) -> Iterator[tuple[str, dict[str, 
 
 
 def draw(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
-    """Objective against seconds, a panel for each data set."""
+    """Objective against seconds, one panel for each data set."""
     figure = Figure(figsize=(11, 7.4), dpi=140, layout="constrained")
     colours = dict(zip(next(iter(results.values())), ["#c2410c", *[f"C{i}" for i in range(10)]], strict=False))
     for axes, (name, found) in zip(figure.subplots(2, 2).flat, results.items(), strict=True):

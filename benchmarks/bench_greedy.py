@@ -1,18 +1,18 @@
 """Greedy step: the compiled backend beside plain PyTorch, a loop in C and two matching pursuits, in one run.
 
 The setting of the paper's synthetic data (d = 256, m = 2,048: the 1,024 true features and as many random directions)
-with 4,096 samples and lam = 0.1: about 8 and 95 steps a sample. Prints medians over repeats taken in turn and ratios,
-and writes results/bench_greedy.json. What is not said to be given is included: correlations, Gram matrix, and for us
-the assembly of the codes.
+with 4,096 samples and lam = 0.1: about 8 and 95 steps per sample. Prints medians over repeats taken in turn and ratios,
+and writes results/bench_greedy.json. Unless something is marked as given, times include it: correlations, Gram matrix,
+and for this package the assembly of the codes.
 
-- The C loop (greedy_loop.c) has the same matrix products in front of it. "loop" is what follows them, on its own. It is
+- The C loop (greedy_loop.c) follows the same matrix products. "loop alone" is without these products. The C loop is
   left out without a C compiler or AVX-512.
 - SAELens and overcomplete run matching pursuit with the same atoms and a fixed number of steps, the mean of ours. Both
-  may choose an atom twice, neither shrinks coefficients, and both form all correlations anew at each step; overcomplete
-  also writes each step as a dense code and multiplies it out. Each is left out where it is not installed, and is slow,
-  so that it has fewer repeats.
+  may choose an atom twice, neither shrinks coefficients, and both compute all correlations again at each step.
+  overcomplete also writes each step as a dense code and multiplies it out. Both are left out if they are not installed,
+  and have fewer repeats because they are slow.
 
-Explained variance, of each, and the objective, of those that minimise it, say that they do the same work.
+The explained variance of each, and the objective of those that minimise it, show that all do the same work.
 """
 
 import ctypes
@@ -38,14 +38,15 @@ from sparsecode_pl.metrics.functional import explained_variance, sparse_coding_l
 
 LAM = 0.1
 REPEATS, PEER_REPEATS = 9, 3
-# At most, or for peers at least, these times our own time, at about 8 and 95 steps a sample.
+# Targets at about 8 and 95 steps per sample: our loop takes at most so many times as long as the C loop, and the peers
+# take at least so many times as long as this package.
 TARGETS = {"C loop alone": (1.5, 1.5), "SAELens": (6, 30), "overcomplete": (15, 80)}
 
 Loop = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
 
 
 def c_loop(folder: Path) -> Loop | None:
-    """The loop in C, compiled into a folder; None, said in one line, where that cannot be done."""
+    """The loop in C, compiled into a folder; None, with a printed line, if that is not possible."""
     compiler = shutil.which("cc")
     if compiler is None or "avx512f" not in processor("flags").split():
         print("the C loop is left out: it needs cc and a processor with AVX-512")
@@ -66,19 +67,19 @@ def c_loop(folder: Path) -> Loop | None:
 
 
 def buffers(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the C loop leaves atoms and values, (n, m), and their counts, (n,)."""
+    """Buffers for the C loop's atoms and values, (n, m), and their counts, (n,)."""
     return torch.empty(n, m, dtype=torch.int32), torch.empty(n, m), torch.empty(n, dtype=torch.int64)
 
 
 def with_c(loop: Loop, x: Tensor, atoms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The greedy step with the loop in C: matrix products, and what the loop leaves."""
+    """The greedy step with the loop in C: the matrix products and the loop's results."""
     found = buffers(len(x), len(atoms))
     loop(x @ atoms.T, atoms @ atoms.T, *found)
     return found
 
 
 def dense(chosen: Tensor, values: Tensor, counts: Tensor) -> Tensor:
-    """What the C loop left as dense codes, (n, m)."""
+    """The C loop's results as dense codes, (n, m)."""
     taken = torch.arange(chosen.shape[1]) < counts[:, None]
     codes = torch.zeros_like(values)
     codes[taken.nonzero()[:, 0], chosen[taken].long()] = values[taken]
@@ -108,7 +109,7 @@ def overcomplete(atoms: Tensor, steps: int) -> Callable[[Tensor], Tensor] | None
     """Overcomplete's matching pursuit."""
     spec = None if "overcomplete" in sys.modules else importlib.util.find_spec("overcomplete")
     if spec is not None:
-        # The package in name only: its own __init__ asks for torchvision and OpenCV, which its `sae` does not need.
+        # An empty package: its own __init__ imports torchvision and OpenCV, which its `sae` does not need.
         sys.modules["overcomplete"] = importlib.util.module_from_spec(spec)
     library = peer("overcomplete.sae")
     if library is None:
@@ -120,7 +121,7 @@ def overcomplete(atoms: Tensor, steps: int) -> Callable[[Tensor], Tensor] | None
 
 
 def quality(x: Tensor, atoms: Tensor, codes: Tensor, minimises: bool) -> dict[str, float]:
-    """Explained variance of codes, dense or CSR, and the objective where they mean to minimise it."""
+    """Explained variance of codes, dense or CSR, and the objective if the method minimises it."""
     codes = codes if codes.layout == torch.sparse_csr else codes.to_sparse_csr()
     residual = x - reconstruct(codes, atoms)
     found = {"explained_variance": float(explained_variance(residual, x))}
@@ -131,7 +132,7 @@ def quality(x: Tensor, atoms: Tensor, codes: Tensor, minimises: bool) -> dict[st
 
 @torch.no_grad()
 def compare(active: float, loop: Loop | None, target: int) -> dict[str, Any]:
-    """All of them on one data set; `target` says which of the targets holds."""
+    """Compare all on one data set; `target` is the index of its targets."""
     x, atoms = problem(active)
     n, gram = len(x), atoms @ atoms.T
     codes = greedy_encode(x, atoms, LAM)
@@ -158,7 +159,7 @@ def compare(active: float, loop: Loop | None, target: int) -> dict[str, Any]:
     ratios = {name: each / taken["ours"] for name, each in taken.items() if "alone" not in name}
     if loop is not None:
         ratios["C loop alone"] = taken["our loop alone"] / taken["C loop alone"]
-    print(f"a = {active:g}, {steps:.1f} steps a sample")
+    print(f"a = {active:g}, {steps:.1f} steps per sample")
     for name, each in taken.items():
         figures = [f"{1000 * each:.1f} ms"]
         if name in ratios:
@@ -180,7 +181,7 @@ def compare(active: float, loop: Loop | None, target: int) -> dict[str, Any]:
 
 
 def loops(dots: Tensor, gram: Tensor, loop: Loop | None) -> dict[str, float]:
-    """Seconds of what follows the matrix products, ours, which sorts the codes too, and C's."""
+    """Seconds of our loop, which also sorts the codes, and of the C loop, without the matrix products."""
     work, found = torch.empty_like(dots), buffers(*dots.shape)
     table, settings = gram.numpy(), (np.float32(LAM / 2), len(gram))
     num_rows = chunk_rows(len(dots), table[0].nbytes)
@@ -200,7 +201,7 @@ def loops(dots: Tensor, gram: Tensor, loop: Loop | None) -> dict[str, float]:
     for call in calls.values():
         work.copy_(dots)
         call()
-    taken = medians(calls, REPEATS, prepare=lambda: work.copy_(dots))  # which they use up
+    taken = medians(calls, REPEATS, prepare=lambda: work.copy_(dots))  # the calls overwrite it
     return {name: each.wall for name, each in taken.items()}
 
 

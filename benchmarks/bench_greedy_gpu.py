@@ -1,9 +1,9 @@
 """Greedy step on a GPU: the Triton kernel beside the plain PyTorch backend and SAELens' matching pursuit, in one run.
 
-768 dimensions, 12,288 atoms, 4,096 samples that are sparse sums of atoms with noise, and the penalty at which a sample
-takes about 32 atoms. Prints medians over repeats, ratios, and what share of the time reading the rows of the Gram
-matrix alone would take at the bandwidth of a copy; writes results/bench_greedy_gpu.json. SAELens is left out where it
-is not installed; without a GPU there is nothing to measure.
+768 dimensions, 12,288 atoms, 4,096 samples that are sparse sums of atoms plus noise, and the penalty at which a sample
+takes about 32 atoms. Prints medians over repeats, ratios, and the share of the time that reading the rows of the Gram
+matrix would take at the bandwidth of a copy. Writes results/bench_greedy_gpu.json. SAELens is left out if it is not
+installed. Without a GPU nothing is measured.
 """
 
 import statistics
@@ -23,7 +23,7 @@ REPEATS = 9
 
 
 def problem(device: torch.device, d: int, m: int, n: int, active: int) -> tuple[Tensor, Tensor]:
-    """Random unit atoms (m, d), and samples (n, d) that are sums of `active` of them with noise."""
+    """Random unit atoms (m, d), and samples (n, d) that are sums of `active` of them plus noise."""
     generator = torch.Generator(device).manual_seed(0)
     atoms = torch.nn.functional.normalize(torch.randn(m, d, generator=generator, device=device), dim=1)
     chosen = torch.randint(m, (n, active), generator=generator, device=device)
@@ -33,7 +33,7 @@ def problem(device: torch.device, d: int, m: int, n: int, active: int) -> tuple[
 
 
 def penalty_for(steps: int, x: Tensor, atoms: Tensor, gram: Tensor) -> float:
-    """The penalty at which a sample takes about so many atoms: halved from where it takes none, then bisected."""
+    """The penalty at which a sample takes about `steps` atoms: halved from where it takes none, then bisected."""
 
     def mean_steps(lam: float) -> float:
         return greedy_triton(x, atoms, lam, len(atoms), gram).values().numel() / len(x)
@@ -68,7 +68,7 @@ def saelens(atoms: Tensor, steps: int) -> Callable[[Tensor], Tensor]:
 
 
 def seconds(call: Callable[[], Any], device: torch.device) -> float:
-    """Time of one call, by the GPU's own clock where there is one."""
+    """Time of one call, by the GPU's own clock if there is a GPU."""
     if device.type != "cuda":
         began = time.perf_counter()
         call()
@@ -85,7 +85,7 @@ def medians(calls: dict[str, Callable[[], Any]], device: torch.device) -> dict[s
     """Median seconds of each call after a first one, which may compile."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(REPEATS + 1):
-        for name, call in calls.items():  # in turn, so that all meet the same machine
+        for name, call in calls.items():  # in turn, so that all see the same machine
             taken = seconds(call, device)
             if repeat:
                 times[name].append(taken)
@@ -93,7 +93,7 @@ def medians(calls: dict[str, Callable[[], Any]], device: torch.device) -> dict[s
 
 
 def copy_bandwidth(size: int, device: torch.device) -> float:
-    """Bytes a second, read and written, of a copy of so many bytes."""
+    """Bytes per second, read and written, of a copy of `size` bytes."""
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * size / medians({"copy": lambda: target.copy_(source)}, device)["copy"]
@@ -152,7 +152,7 @@ def main() -> None:
     print(f"bandwidth {record['bandwidth'] / 1e12:.2f} TB/s")
     for name, share in record["share_of_floor"].items():
         print(
-            f"{name}, {record['steps_per_sample'][name]:.1f} steps a sample: reading the Gram matrix takes at least "
+            f"{name}, {record['steps_per_sample'][name]:.1f} steps per sample: reading the Gram matrix takes at least "
             f"{1000 * share['floor_seconds']:.2f} ms, {share['of_call']:.0%} of the call and "
             f"{share['of_selection']:.0%} of what follows the correlations"
         )

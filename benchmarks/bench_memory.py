@@ -1,10 +1,10 @@
-"""Memory that the greedy step takes at its peak, held against what `greedy_encode` promises.
+"""Peak memory of the greedy step, compared with the bound that `greedy_encode` promises.
 
-Each case runs in a process of its own: what it has in memory at most during the call, less what it had before. Samples
-are sums of ten atoms, and take about ten steps each. With the Gram matrix they are so many that they are worked on in
-chunks; without it, `memory` says how many are worked on at a time, and 64 MiB is less than they would take together.
-Prints peaks, promises and seconds, and writes results/bench_memory.json; fails where a peak is above what is promised
-by more than 10 % and 64 MiB, which are for the buffers of threads.
+Each case runs in a separate process. Its peak is the most memory held during the call, minus the memory held before.
+Samples are sums of ten atoms, and take about ten steps each. With the Gram matrix there are enough samples to need
+several chunks. Without it, `memory` determines how many samples are encoded at a time, and 64 MiB is not enough for all
+at once. Prints peaks, promises and seconds, and writes results/bench_memory.json. Fails if a peak exceeds its promise
+by more than 10 % plus 64 MiB, which are for the buffers of threads.
 """
 
 import json
@@ -22,7 +22,7 @@ from sparsecode_pl.coding import greedy_encode
 MIB = 2**20
 LAM, ACTIVE = 0.5, 10
 SHARE, SLACK = 0.1, 64 * MIB
-CASES = (  # memory that is just enough for the Gram matrix means that it is formed, so it fits
+CASES = (  # with memory that is just enough for the Gram matrix, it is formed
     {"n": 16_384, "d": 256, "m": 2048, "memory": 4 * 2048**2},
     {"n": 4096, "d": 256, "m": 16_384, "memory": 4 * 16_384**2},
     {"n": 512, "d": 1024, "m": 65_536, "memory": 64 * MIB},
@@ -32,20 +32,20 @@ CASES = (  # memory that is just enough for the Gram matrix means that it is for
 
 
 def held(field: str) -> int:
-    """Bytes of this process in physical memory: now ("VmRSS"), or at most since they were last reset ("VmHWM")."""
+    """Bytes of this process in physical memory: now ("VmRSS"), or their maximum since the last reset ("VmHWM")."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def encode(n: int, d: int, m: int, memory: int) -> dict[str, Any]:
-    """In a process of its own: steps a sample, peak in bytes and seconds of one call."""
+    """Steps per sample, peak in bytes and seconds of one call; runs in a separate process."""
     generator = torch.Generator().manual_seed(0)
     atoms = torch.nn.functional.normalize(torch.randn(m, d, generator=generator), dim=1)
     chosen = torch.randint(m, (n, ACTIVE), generator=generator)
     weights = torch.rand(n, ACTIVE, generator=generator) + 0.5
     x = torch.nn.functional.embedding_bag(chosen, atoms, per_sample_weights=weights, mode="sum")
     few = torch.eye(64)
-    for rows in (64, 1):  # with the Gram matrix and without: compiles, and starts the threads
+    for rows in (64, 1):  # with and without the Gram matrix: compiles and starts the threads
         greedy_encode(few[:rows], few, LAM)
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     before, start = held("VmRSS"), time.perf_counter()
@@ -55,7 +55,7 @@ def encode(n: int, d: int, m: int, memory: int) -> dict[str, Any]:
 
 
 def promised(m: int, memory: int, entries: float) -> float:
-    """Bytes that the docstring of `greedy_encode` allows a call for float32 with the compiled backend."""
+    """Bytes that a call may take by the docstring of `greedy_encode`, for float32 with the compiled backend."""
     gram = 4 * m**2
     return (gram + 32 * MIB if gram <= memory else memory) + 2 * 16 * entries
 

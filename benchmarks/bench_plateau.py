@@ -1,7 +1,8 @@
-"""How far the scores follow the truth: the paper's figure 1(a) and beyond, with fixed rows and with a stream.
+"""How well the scores follow the truth: the paper's figure 1(a) and beyond, with fixed rows and with a stream.
 
-The paper's synthetic data (d = 256, 1,024 features, noise 0.1, 2,048 atoms) with more and more active features, learnt
-from 16,384 rows or from a stream, at the default schedule. Writes results/bench_plateau.json and docs/plateau.png.
+The paper's synthetic data (d = 256, 1,024 features, noise 0.1, 2,048 atoms) with a growing number of active features.
+Dictionaries are learnt from 16,384 rows or from a stream, with the default schedule. Writes results/bench_plateau.json
+and docs/plateau.png.
 """
 
 import logging

@@ -1,9 +1,9 @@
 """How the cost of the greedy step and of the exact codes grows with samples, atoms, dimensions and active atoms.
 
 One of the four varies at a time, around 4,096 samples of the paper's synthetic data, 2,048 atoms, half of them true
-features, 256 dimensions and 30 greedy steps a sample. The penalty is sought anew for each setting, so that only what
-is meant to vary does. The Gram matrix is included: exponents below 1 tell of a part that stays. Prints medians over
-repeats taken in turn and exponents, draws docs/scaling.png and writes results/bench_scaling.json.
+features, 256 dimensions and 30 greedy steps per sample. The penalty is searched again for each setting, so that only
+one quantity varies. The Gram matrix is included: an exponent below 1 means that part of the cost is constant. Prints
+medians over repeats taken in turn and exponents, draws docs/scaling.png and writes results/bench_scaling.json.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "scaling.png"
 
 
 def penalty(steps: float, x: Tensor, atoms: Tensor) -> float:
-    """The penalty at which a sample takes about so many greedy steps, by bisection of its logarithm."""
+    """The penalty at which a sample takes about `steps` greedy steps, by bisection of its logarithm."""
     low, high = 1e-4, 10.0
     for _ in range(14):
         middle = (low * high) ** 0.5
@@ -49,7 +49,7 @@ def penalty(steps: float, x: Tensor, atoms: Tensor) -> float:
 
 
 def measure(n: int, m: int, d: int, steps: int) -> dict[str, Any]:
-    """Seconds of both in one setting; a third of the steps' number of features is active in a sample."""
+    """Seconds of both in one setting; `steps / 3` features are active in a sample."""
     x, atoms = problem(steps / 3, n, d, m)
     lam = penalty(steps, x[:512], atoms)
     greedy, lasso = greedy_encode(x, atoms, lam), lasso_encode(x, atoms, lam, tol=TOL)
@@ -69,33 +69,33 @@ def measure(n: int, m: int, d: int, steps: int) -> dict[str, Any]:
 
 
 def exponent(records: list[dict[str, Any]], varied: str, name: str) -> float:
-    """The power of what varies that the seconds grow by, by least squares over all settings."""
+    """The exponent with which seconds grow with the varied quantity, by least squares over all settings."""
     sizes, taken = [record[varied] for record in records], [record["seconds"][name] for record in records]
     return float(np.polyfit(np.log(sizes), np.log(taken), 1)[0])
 
 
 def draw(results: dict[str, list[dict[str, Any]]]) -> Figure:
-    """A panel for each that varies, both axes logarithmic."""
+    """One panel for each varied quantity, with logarithmic axes."""
     figure = Figure(figsize=(8.4, 6.4), dpi=150, layout="constrained")
     panels = figure.subplots(2, 2, sharey=True)
     for axes, (varied, records) in zip(panels.flat, results.items(), strict=True):
         panel(axes, varied, records)
     for axes in panels[:, 0]:
-        axes.set_ylabel("seconds a call")
+        axes.set_ylabel("seconds per call")
     fixed = f"n = {BASE['n']:,}, m = {BASE['m']:,}, d = {BASE['d']}, {BASE['steps']} steps per sample"
     figure.suptitle(f"Cost of finding codes, one quantity varied at a time around {fixed}", fontsize=10)
     return figure
 
 
 def panel(axes: Axes, varied: str, records: list[dict[str, Any]]) -> None:
-    """Seconds of both against what varies, beside a line of growth in proportion."""
+    """Seconds of both against the varied quantity, beside a line of proportional growth."""
     sizes = np.array([record[varied] for record in records])
     for name, (label, colour, marker) in SERIES.items():
         taken = [record["seconds"][name] for record in records]
         power = f"{label}: exponent {exponent(records, varied, name):.2f}"
         axes.loglog(sizes, taken, color=colour, marker=marker, markersize=4, linewidth=1.5, label=power)
     first = records[0]["seconds"]["greedy"]
-    axes.loglog(sizes, first * sizes / sizes[0], color="#94a3b8", linestyle="--", linewidth=1, label="in proportion")
+    axes.loglog(sizes, first * sizes / sizes[0], color="#94a3b8", linestyle="--", linewidth=1, label="proportional")
     shown = np.array(RANGES[varied])
     axes.set_xticks(shown, [f"{size:,}" for size in shown])
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,7 +1,7 @@
-"""The activation store: random batches against Arrow, memory as it grows, and what its checksums cost.
+"""The activation store: random batches compared with Arrow, memory for a growing store, and the cost of checksums.
 
-Rows of 384 float32 numbers, warm in the page cache. Prints medians over repeats and ratios in one run; writes
-results/bench_store.json. It takes 5 GB of disk for a while.
+Rows have 384 float32 numbers and are in the page cache. Prints medians over repeats and ratios in one run, and writes
+results/bench_store.json. It needs 5 GB of disk temporarily.
 """
 
 import json
@@ -28,13 +28,13 @@ Gather = Callable[[torch.Tensor], torch.Tensor]
 
 
 def blocks(rows: int) -> Iterator[torch.Tensor]:
-    """Rows, a block at a time."""
+    """Random rows, one block at a time."""
     for start in range(0, rows, 8192):
         yield torch.randn(min(8192, rows - start), D, generator=generator(start))
 
 
 def arrow(folder: Path, format_: str) -> Gather:
-    """The same rows as a memory-mapped data set of Hugging Face."""
+    """The same rows as a memory-mapped Hugging Face data set."""
     if not folder.exists():
         flat = pa.array(torch.cat(list(blocks(ROWS))).numpy().reshape(-1))
         table = pa.table({"x": pa.FixedSizeListArray.from_arrays(flat, D)})
@@ -44,13 +44,13 @@ def arrow(folder: Path, format_: str) -> Gather:
 
 
 def each_in_turn(read: Gather, indices: list[torch.Tensor]) -> Callable[[], torch.Tensor]:
-    """A call that reads the next of some batches."""
+    """A call that reads the next batch."""
     left = iter(indices)
     return lambda: read(next(left))
 
 
 def compare(folder: Path) -> list[dict]:
-    """Random batches, in GB/s of float32."""
+    """Speed of random batches, in GB/s of float32."""
     shards = {1: ROWS, 16: ROWS // 16, 150: -(-ROWS // 150)}
     readers: dict[str, Gather] = {}
     for count, size in shards.items():
@@ -78,13 +78,13 @@ def compare(folder: Path) -> list[dict]:
 
 
 def anonymous_memory() -> float:
-    """Megabytes of this process that are no file's."""
+    """Megabytes of this process that do not belong to files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def read_all(path: str) -> None:
-    """In a process of its own: the most memory that random batches over the whole of a store take."""
+    """The peak memory of random batches over a whole store; runs in a separate process."""
     rows = Store(path).rows("activations")
     _ = rows[torch.arange(4096)]
     before = most = anonymous_memory()
@@ -95,7 +95,7 @@ def read_all(path: str) -> None:
 
 
 def memory(folder: Path) -> list[dict]:
-    """The same for a store and one ten times as large."""
+    """Peak memory for a store and for one ten times as large."""
     results = []
     for times in (1, 10):
         path = write_store(folder / f"x{times}", blocks(times * ROWS), shard_rows=65536)
@@ -110,7 +110,7 @@ def memory(folder: Path) -> list[dict]:
 
 
 def writing(folder: Path) -> dict:
-    """Seven layers written with checksums and without."""
+    """Speed of writing seven layers with and without checksums."""
     layers = {str(layer): D for layer in range(7)}
     given = [dict.fromkeys(layers, rows) for rows in blocks(ROWS // 2)]
     size = 7 * (ROWS // 2) * D * 4 / 1e9
@@ -132,7 +132,7 @@ def writing(folder: Path) -> dict:
     speed = {name: size / taken.wall for name, taken in times.items()}
     cost = 1 / speed["sha256"] - 1 / speed["no checksum"]
     print("writing seven layers: " + ", ".join(f"{name} {value:.2f} GB/s" for name, value in speed.items()))
-    print(f"    checksums take {cost:.2f} s a GB: {cost * 0.4:.0%} more time on a disk of 400 MB/s")
+    print(f"    checksums take {cost:.2f} s per GB: {cost * 0.4:.0%} more time on a disk of 400 MB/s")
     return {"gb_per_second": speed, "checksum_seconds_per_gb": cost}
 
 

@@ -1,4 +1,4 @@
-"""The problem that the benchmarks of the coefficient step share."""
+"""The data and atoms that the benchmarks of the coefficient step share."""
 
 import torch
 from sparsecode_synthetic import SparseLinear
@@ -9,10 +9,10 @@ def problem(active: float, n: int = 4096, d: int = 256, m: int = 2048) -> tuple[
     """Synthetic samples as in the paper, and a dictionary that is half right.
 
     Args:
-        active: mean number of active features a sample.
-        n: samples.
-        d: dimensions.
-        m: atoms, even.
+        active: mean number of active features per sample.
+        n: number of samples.
+        d: number of dimensions.
+        m: number of atoms, even.
 
     Returns:
         Samples (n, d), and atoms (m, d): the m / 2 true features and as many random directions.

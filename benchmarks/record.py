@@ -1,4 +1,4 @@
-"""What all benchmarks share: times of calls taken in turn, and the file that keeps the results."""
+"""Helpers that all benchmarks share: times of calls taken in turn, and the file with the results."""
 
 import importlib
 import json
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Seconds(NamedTuple):
-    """Time by the clock on the wall, and of the processor over all threads, which bears a busy machine better."""
+    """Wall time, and processor time of all threads, which depends less on how busy the machine is."""
 
     wall: float
     cpu: float
@@ -39,13 +39,13 @@ def medians(
 
     Args:
         calls: what to time, by name.
-        repeats: how often, >= 1; the same for all or, by name, each its own.
+        repeats: number of repeats, >= 1: one for all, or one for each name.
         prepare: called before each call, and not timed.
     """
     counts = {name: repeats if isinstance(repeats, int) else repeats[name] for name in calls}
     times: dict[str, list[Seconds]] = {name: [] for name in calls}
     for repeat in range(max(counts.values())):
-        for name, call in calls.items():  # in turn, so that all meet the same machine
+        for name, call in calls.items():  # in turn, so that all see the same machine
             if repeat < counts[name]:
                 prepare()
                 times[name].append(seconds(call))
@@ -54,11 +54,11 @@ def medians(
 
 @cache
 def peer(name: str) -> Any:
-    """A module of another library to measure against; None, said in one line, where it cannot be imported."""
+    """A module of another library to compare with; None, with a printed line, if it cannot be imported."""
     try:
         return importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:  # PyTorch's extensions raise the latter where they do not fit it
-        print(f"{name} is left out, it cannot be imported: {str(error).splitlines()[0]}")
+    except (ImportError, RuntimeError) as error:  # PyTorch's extensions raise the latter if they do not fit its version
+        print(f"{name} is left out because it cannot be imported: {str(error).splitlines()[0]}")
         return None
 
 
@@ -68,9 +68,9 @@ def write(
     """Write results/NAME.json: machine, versions, settings and results.
 
     Args:
-        name: of the benchmark.
-        results: what was measured, as JSON has it.
-        settings: what it was measured with, likewise.
+        name: name of the benchmark.
+        results: the results, as JSON values.
+        settings: the settings, as JSON values.
         packages: distributions whose versions matter; those that are not installed are left out.
         gpu: whether the GPU was used.
     """
@@ -88,7 +88,7 @@ def write(
 
 
 def processor(field: str = "model name") -> str:
-    """What /proc/cpuinfo says of the first processor, or what Python knows of it."""
+    """A field of the first processor in /proc/cpuinfo, or what Python knows about the processor."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.is_file() else []
     found = (line.partition(":")[2].strip() for line in lines if line.startswith(field))

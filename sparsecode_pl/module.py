@@ -31,34 +31,34 @@ ROWS = ("train", "heldout")
 class SparseCodingModule(LightningModule):
     """Learns a dictionary by sparse coding and scores it.
 
-    For each batch the coder finds the codes, without gradient; with the codes fixed, the optimiser takes
-    `dictionary_steps` steps on the atoms down the objective (paper, eq. 1), and after each the atoms are made unit
-    again. Training goes in *rounds*: one Lightning epoch each, with a fresh optimiser state; in the first half of a
-    round the penalty moves linearly from its old value to its new one, in the second the rate falls linearly to 0. At
-    the end of a round the training rows and the held-out rows are scored.
+    For each batch the coder finds the codes, without gradient. With the codes fixed, the optimiser then takes
+    `dictionary_steps` steps on the atoms to lower the objective (paper, eq. 1). The atoms are normalised after each
+    step. Training goes in *rounds*: each is one Lightning epoch and starts with a fresh optimiser state. In the first
+    half of a round the penalty moves linearly from its old value to its new one. In the second half the rate falls
+    linearly to 0. At the end of a round the training rows and the held-out rows are scored.
 
     Args:
         d_model: width of the activations.
-        num_atoms: atoms in the dictionary; if None, `expansion` says it.
+        num_atoms: atoms in the dictionary; `expansion` times `d_model` if None.
         expansion: atoms per dimension, >= 1.
-        lam: penalty, > 0. Fixed, the first round descends to it from three times its value, and training ends after
-            one round unless the trainer has an `EarlyStopping`. If None, the callback `AdaptivePenalty` sets it.
+        lam: fixed penalty, > 0. The first round starts at three times this value, and training ends after one round
+            unless the trainer has an `EarlyStopping`. If None, the callback `AdaptivePenalty` sets the penalty.
         eval_lam: penalty for scoring and prediction (paper, appendix H); that of training if None.
-        coder: how codes are found, a coder or its settings; `GreedyCoder()` if None.
-        init: atoms begin as directions of random samples ("data") or uniform on the sphere ("random").
+        coder: finds the codes: a coder or its settings; `GreedyCoder()` if None.
+        init: atoms start as directions of random samples ("data") or uniform on the sphere ("random").
         scale: divide the centred activations by their mean norm, so that penalties compare across models.
-        learn: move the atoms; if not, they stay as they begin, and only the penalty is found.
-        dictionary_steps: optimiser steps a batch, >= 1.
-        optimizer: makes the optimiser from the parameters; `MeanFieldNewton` by default. `torch.optim.Adam` at 0.02 is
-            the alternative that needs more batches.
+        learn: train the atoms; if not, they keep their initial values, and only the penalty is found.
+        dictionary_steps: optimiser steps for each batch, >= 1.
+        optimizer: makes the optimiser from the parameters; `MeanFieldNewton` by default. The alternative,
+            `torch.optim.Adam` with a rate of 0.02, needs more batches.
         lr_scheduler: makes a scheduler that steps after every batch; by default the rate is constant in the first half
             of each round and falls linearly to 0 in the second.
-        seed: of the initial dictionary.
+        seed: seed of the initial dictionary.
 
     Attributes:
-        dictionary: what is learnt. Its penalty is the one for scoring and prediction, and its card says where it comes
-            from and how it scored.
-        scores: of the last scoring, by rows and name, such as "train/S1" and "heldout/S1".
+        dictionary: the dictionary that is learnt. Its penalty is the one for scoring and prediction. Its card holds its
+            data and its scores.
+        scores: scores of the last scoring, by rows and name, such as "train/S1" and "heldout/S1".
 
     Raises:
         ValueError: an argument is out of its range.
@@ -121,7 +121,7 @@ class SparseCodingModule(LightningModule):
 
     @property
     def coder(self) -> Coder:
-        """How codes are found."""
+        """The coder that finds the codes."""
         return self.dictionary.coder
 
     def set_penalty(self, lam: float, lam_from: float) -> None:
@@ -136,19 +136,19 @@ class SparseCodingModule(LightningModule):
         self.dictionary.lam = self.eval_lam or lam
 
     def fresh(self, **changed: Any) -> Self:
-        """A module of the same settings as this one, before training.
+        """A new, untrained module with the settings of this one.
 
         Args:
-            changed: settings, named as in the constructor, that differ.
+            changed: settings to change, named as in the constructor.
         """
         made = {"coder": self.coder, "optimizer": self.make_optimizer, "lr_scheduler": self.make_scheduler}
-        settings = {name: value for name, value in self.hparams.items() if name[0] != "_"}  # "_": the command's own
+        settings = {name: value for name, value in self.hparams.items() if name[0] != "_"}  # "_": from the command line
         twin = type(self)(**{**settings, **made, **changed})
         twin.save_hyperparameters({**self.hparams, **twin.hparams})
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes of activations as they come, (n, d_model), at the dictionary's penalty: sparse CSR (n, m)."""
+        """Codes of activations (n, d_model), not yet centred, at the dictionary's penalty: sparse CSR (n, m)."""
         return self.dictionary.encode(x)
 
     # --- start -----------------------------------------------------------------------------------------------------
@@ -168,16 +168,17 @@ class SparseCodingModule(LightningModule):
         """Check that data has the width of the dictionary.
 
         Raises:
-            ValueError: it has not.
+            ValueError: the widths differ.
         """
         width = self.dictionary.shape[1]
         if data.d_model != width:
             raise ValueError(
-                f"d_model is {width}, but {data.label} has width {data.d_model}: give data and d_model alike"
+                f"d_model is {width}, but {data.label} has width {data.d_model}: set d_model to {data.d_model}, or "
+                f"give data of width {width}"
             )
 
     def setup(self, stage: str) -> None:
-        """Check the data against the dictionary; before the first fit take centre, scale and atoms from it."""
+        """Check the width of the data. Before the first fit, take centre, scale and atoms from it."""
         self.check_width(self.data)
         if stage == "fit":
             self._check_trainer()
@@ -189,8 +190,8 @@ class SparseCodingModule(LightningModule):
         num_atoms, num_rows = self.dictionary.shape[0], len(self.data.train_index)
         if num_atoms >= num_rows and not self.data.stream:
             rank_zero_warn(
-                f"num_atoms is {num_atoms}, and there are {num_rows} training rows: each row may become an atom, and "
-                "their scores then mean nothing. Give more rows or fewer atoms"
+                f"num_atoms is {num_atoms}, and there are {num_rows} training rows: each row may become an atom, "
+                "which makes their scores meaningless. Give more rows or fewer atoms"
             )
         statistics = self.data.statistics
         self.dictionary.centre.copy_(statistics.mean)
@@ -201,7 +202,7 @@ class SparseCodingModule(LightningModule):
             self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random)
 
     def _card(self) -> Card:
-        """Where the dictionary comes from, as far as the data tells."""
+        """The card of the dictionary: its data, as far as known, its seed and the versions of packages."""
         data, source = self.data, self.data.source
         return Card(
             data=data.label,
@@ -214,7 +215,7 @@ class SparseCodingModule(LightningModule):
         )
 
     def _check_trainer(self) -> None:
-        """Refuse settings of the trainer that would score part of the rows, or in mid-round."""
+        """Refuse trainer settings that would score only some of the rows, or in the middle of a round."""
         for name, needed in (("limit_val_batches", 1.0), ("val_check_interval", 1.0), ("check_val_every_n_epoch", 1)):
             value = getattr(self.trainer, name)
             whole = value == needed and type(value) is type(needed)  # 1 is one batch, 1.0 is all of them
@@ -227,9 +228,9 @@ class SparseCodingModule(LightningModule):
             )
 
     def on_fit_start(self) -> None:
-        """Settle the first penalty, unless a checkpoint or a callback has."""
+        """Set the first penalty, unless a checkpoint or a callback has set it."""
         if not self.lam.isnan():
-            if self.fixed_lam not in (None, float(self.lam)):  # a resumed run that was given another
+            if self.fixed_lam not in (None, float(self.lam)):  # a resumed run with another lam
                 self.set_penalty(self.fixed_lam, lam_from=float(self.lam))
             return
         if self.fixed_lam is None:
@@ -253,14 +254,14 @@ class SparseCodingModule(LightningModule):
     # --- training --------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Begin a round: what the optimiser learnt about the last one would only mislead it."""
+        """Start a round with a fresh optimiser state: the state of the last round would mislead the optimiser."""
         self._span = float(self.lam_from), float(self.lam)
         if self.current_epoch:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Squared error of the batch with its codes fixed, which is what the dictionary step descends."""
+        """Squared error of the batch with its codes fixed: the loss of the dictionary step."""
         if not self.learn:
             return 0 * self.dictionary.atoms.sum()  # zero rather than None: DDP cannot skip a step
         x = self.dictionary.standardise(batch)
@@ -275,7 +276,7 @@ class SparseCodingModule(LightningModule):
         return residual.square().sum() / len(x)
 
     def _tell_optimizers(self, codes: Tensor) -> None:
-        """Let optimisers that ask for it know the curvature, that of all processes."""
+        """Give the curvature, averaged over all processes, to optimisers that need it."""
         asking = [optimizer for optimizer in self.trainer.optimizers if isinstance(optimizer, MeanFieldNewton)]
         if asking:
             moments = self.trainer.strategy.reduce(moments_of(codes), reduce_op="mean")
@@ -283,7 +284,7 @@ class SparseCodingModule(LightningModule):
                 optimizer.observe(moments)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Take `dictionary_steps` steps with the codes of the batch fixed, making the atoms unit after each."""
+        """Take `dictionary_steps` steps with the codes of the batch fixed, and normalise the atoms after each."""
         for _ in range(self.dictionary_steps):
             optimizer.step(closure=optimizer_closure)
             if self.learn:
@@ -295,11 +296,11 @@ class SparseCodingModule(LightningModule):
             self.log("batch/gradient_norm", self.dictionary.atoms.grad.norm())
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Let go of the codes."""
+        """Free the codes."""
         self._codes = None
 
     def _logs_now(self) -> bool:
-        # Scores of batches that are not logged would cost a tenth of the training time.
+        # Computing the scores of batches that are not logged would cost a tenth of the training time.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and (self.global_step + 1) % every == 0
 
@@ -314,8 +315,8 @@ class SparseCodingModule(LightningModule):
         self.log_dict({"lam": lam, "batch/L_norm": functional.normalized_loss(codes, residual, lam)}, prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
-        """At a fixed penalty one round is enough, unless the user stops the training in another way."""
-        if float(self.lam) == self._span[1]:  # nobody has set another: the next round goes on from here
+        """At a fixed penalty, stop after one round unless the trainer has an `EarlyStopping`."""
+        if float(self.lam) == self._span[1]:  # no callback has set another: the next round starts from it
             self.lam_from.copy_(self.lam)
         early = any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         if self.fixed_lam is not None and not early:
@@ -329,7 +330,7 @@ class SparseCodingModule(LightningModule):
         return self._scorers["train"].metrics["atom_activity"]
 
     def on_validation_epoch_start(self) -> None:
-        """Refuse to score a dictionary that nobody has learnt, and begin to score."""
+        """Refuse to score an untrained dictionary, and prepare the scorers."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary: give ckpt_path, or fit first")
         codec = self.dictionary.bind()
@@ -341,14 +342,14 @@ class SparseCodingModule(LightningModule):
         train_lam = float(self.lam)
         evaluations = [Scores(), AtomUse()]
         if self.trainer.state.fn == "fit" or self.dictionary.lam == train_lam:
-            evaluations.append(LargestCoefficient(train_lam))  # which only training asks for, at its own penalty
+            evaluations.append(LargestCoefficient(train_lam))  # used only in training, at its own penalty
         return evaluations
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Score a batch of training rows (loader 0) or of held-out rows (loader 1).
 
         Returns:
-            codes: sparse CSR (n, m), and lam, for callbacks.
+            "codes", sparse CSR (n, m), and their penalty "lam", for callbacks.
         """
         coded = self._scorers[ROWS[dataloader_idx]].update(batch).at()
         return {"codes": coded.codes, "lam": torch.tensor(coded.lam)}
@@ -362,8 +363,7 @@ class SparseCodingModule(LightningModule):
                 values["dead_atoms"] = (values.pop("atom_activity") == 0).double().mean()
             self.scores |= {f"{rows}/{name}": float(value) for name, value in values.items()}
         self._scorers = {}
-        # As tensors, because Lightning stores plain numbers in 32 bits. They are the same on every process, and so is
-        # their mean.
+        # As float64 tensors: Lightning would convert plain numbers to float32. All processes have the same values.
         tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.scores.items()}
         self.log_dict(tensors, sync_dist=True)
         self.dictionary.card = replace(self.dictionary.card, scores=record_names(self.scores))
@@ -373,7 +373,7 @@ class SparseCodingModule(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def on_predict_epoch_start(self) -> None:
-        """Refuse to use a dictionary that nobody has learnt, and prepare what all batches share."""
+        """Refuse to use an untrained dictionary, and prepare what all batches share."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary: give ckpt_path, or fit first")
         self._bound = self.dictionary.bind()
@@ -392,11 +392,11 @@ class SparseCodingModule(LightningModule):
             Row numbers and codes, sparse CSR (n, m).
         """
         index, x = batch
-        with torch.inference_mode(False):  # CSR tensors of inference mode are of no use outside of it
+        with torch.inference_mode(False):  # CSR tensors made in inference mode cannot be used outside it
             return index, self._bound.encode(x.clone() if x.is_inference() else x)
 
     def on_predict_epoch_end(self) -> None:
-        """Let go of what all batches shared."""
+        """Free what all batches shared."""
         del self._bound
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ class SparseCodingModule(LightningModule):
         checkpoint["card"] = self.dictionary.card.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read the card, and the penalty for scoring where the checkpoint is older than that entry."""
+        """Read the card. Set the scoring penalty if it is given, or if an older checkpoint lacks it."""
         state = checkpoint["state_dict"]
         if self.eval_lam is not None or "dictionary.penalty" not in state:
             state["dictionary.penalty"] = torch.tensor(self.eval_lam or float(state["lam"]), dtype=torch.float64)
@@ -414,5 +414,5 @@ class SparseCodingModule(LightningModule):
 
 
 def record_names(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores by the names of a record: "S1" for "train/S1", "heldout_S1" for "heldout/S1"."""
+    """Scores under the names of a record: "S1" for "train/S1", "heldout_S1" for "heldout/S1"."""
     return {name.removeprefix("train/").replace("/", "_"): value for name, value in scores.items()}

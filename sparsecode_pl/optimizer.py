@@ -1,4 +1,4 @@
-"""The dictionary step."""
+"""The optimiser of the dictionary step."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,28 +7,28 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# The running means take in a batch with the share lr / _LONGER, within these bounds.
+# Weight of a new batch in the running means: lr / _LONGER, within these bounds.
 _LONGER, _LEAST_SHARE, _MOST_SHARE = 2.0, 0.03, 0.5
-# A coefficient's variance is taken as at least this share of its mean square.
+# Lower bound on a coefficient's variance, as a share of its mean square.
 _LEAST_VARIANCE = 0.05
 
 
 class MeanFieldNewton(Optimizer):
-    """Newton's method for the atoms, as if they were active independently of each other.
+    """Newton's method for the atoms, assuming that they are active independently of each other.
 
     With the codes fixed, the objective (arXiv 2310.07837, eq. 1) is quadratic in the atoms, with the Hessian
-    2 C^T C / n in the codes C (n, m). Its diagonal alone, the mean squares of the coefficients, makes steps that are
-    too long where many atoms are active together. If they are so independently, the rest of it is the product of their
-    mean coefficients: a diagonal plus a matrix of rank one, whose inverse costs m d operations (Sherman and Morrison).
-    Both moments are running means over batches. A step goes the share `lr` of the way to the minimum; that of an atom
-    which has long been silent goes further, up to two whole steps. Atoms are taken to be unit rows, and the gradient
-    along them is dropped.
+    2 C^T C / n for codes C (n, m). Its diagonal alone, the mean squares of the coefficients, gives steps that are too
+    long where many atoms are active together. If atoms are active independently, the off-diagonal entries are the
+    products of their mean coefficients. The Hessian is then a diagonal plus a matrix of rank one, and applying its
+    inverse costs m d operations (Sherman and Morrison). Both moments are running means over batches. A step goes the
+    share `lr` of the way to the minimum. The step of an atom that has long been silent is longer, up to two whole
+    Newton steps. Atoms are assumed to be unit rows, and the component of the gradient along them is dropped.
 
-    `observe` must be told the codes of each batch; `SparseCodingModule` does so.
+    Call `observe` with the moments of each batch's codes before `step`; `SparseCodingModule` does so.
 
     Args:
         params: atoms, (m, d) each.
-        lr: share of a whole Newton step, in (0, 1].
+        lr: share of a Newton step to take, in (0, 1].
 
     Raises:
         ValueError: `lr` is out of its range.
@@ -45,31 +45,31 @@ class MeanFieldNewton(Optimizer):
         self._observed = []
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the state of another one.
+        """Load the state of another `MeanFieldNewton`.
 
         Raises:
-            ValueError: it is the state of another optimiser.
+            ValueError: the state is that of a different optimiser.
         """
-        # PyTorch's own have a weight decay; schedulers may have left other entries.
+        # PyTorch's optimisers have a weight decay. Other entries may come from schedulers.
         foreign = any("weight_decay" in group for group in state_dict["param_groups"])
         if foreign or any("moments" not in entry for entry in state_dict["state"].values()):
             raise ValueError(
-                "the checkpoint holds the state of another optimiser than MeanFieldNewton: give the one it was made "
+                "the checkpoint holds the state of an optimiser other than MeanFieldNewton: give the one it was made "
                 "with, such as --model.optimizer=torch.optim.Adam --model.optimizer.lr=0.02"
             )
         super().load_state_dict(state_dict)
 
     def observe(self, moments: Tensor) -> None:
-        """Take in the curvature of a batch, before the step; of several batches if their gradients accumulate.
+        """Record the curvature of a batch, before the step. If gradients accumulate, call it for each batch.
 
         Args:
-            moments: mean of each atom's coefficients over the samples, and of their squares, (2, m); see `moments_of`.
+            moments: mean over the samples of each atom's coefficients and of their squares, (2, m); see `moments_of`.
         """
         self._observed.append(moments)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move the atoms; they are not made unit again here.
+        """Move the atoms. They are not normalised here.
 
         Raises:
             RuntimeError: no codes have been observed.
@@ -106,7 +106,7 @@ class MeanFieldNewton(Optimizer):
 def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Tensor:
     """Solve H step = gradient for H = diag(variances) + mean mean^T."""
     gradient = gradient - (gradient * atoms).sum(1, keepdim=True) * atoms
-    # An atom that is never active has no gradient either, but must not divide 0 by 0.
+    # An atom that is never active has a gradient of 0. This keeps its step from being 0 / 0.
     square = square + 1e-6 * square.mean() + torch.finfo(square.dtype).tiny
     variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)
     ratio = mean / variance

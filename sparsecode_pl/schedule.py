@@ -1,4 +1,4 @@
-"""How learning rate and penalty move within a round."""
+"""How learning rate and penalty change within a round."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ def rate_at(progress: float) -> float:
     """Factor on the learning rate: constant in the first half of a round, then falling linearly to 0.
 
     Args:
-        progress: share of the round that is done, in [0, 1).
+        progress: completed share of the round, in [0, 1).
 
     Example:
         >>> rate_at(0.25), rate_at(0.75)
@@ -23,9 +23,9 @@ def penalty_at(progress: float, start: float, end: float) -> float:
     """Penalty within a round: from `start` linearly to `end` in the first half, then constant.
 
     Args:
-        progress: share of the round that is done, in [0, 1).
-        start: penalty that the round begins with.
-        end: penalty that the round is for.
+        progress: completed share of the round, in [0, 1).
+        start: penalty at the start of the round.
+        end: penalty of the second half.
 
     Example:
         >>> penalty_at(0.25, start=0.3, end=0.1), penalty_at(0.75, start=0.3, end=0.1)
@@ -39,8 +39,8 @@ class RoundSchedule(LambdaLR):
     """`rate_at` as a scheduler that steps after every batch.
 
     Args:
-        optimizer: what it sets the rate of.
-        round_steps: gives the number of optimiser steps in a round; asked only after the first step.
+        optimizer: the optimiser whose rate it sets.
+        round_steps: returns the number of optimiser steps in a round; called only after the first step.
     """
 
     def __init__(self, optimizer: Optimizer, round_steps: Callable[[], int]) -> None:

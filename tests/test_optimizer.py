@@ -143,7 +143,7 @@ def test_a_copy_works_and_the_state_of_another_optimiser_is_refused():
     scheduled["param_groups"][0]["max_lr"] = 0.3  # as a scheduler may leave there
     MeanFieldNewton([atoms]).load_state_dict(scheduled)
     for other in (torch.optim.Adam([atoms], lr=0.02), torch.optim.SGD([atoms], lr=0.02)):
-        with pytest.raises(ValueError, match="another optimiser than MeanFieldNewton: give the one it was made with"):
+        with pytest.raises(ValueError, match="an optimiser other than MeanFieldNewton: give the one it was made with"):
             copied.load_state_dict(other.state_dict())
 
 

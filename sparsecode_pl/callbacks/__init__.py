@@ -1,4 +1,4 @@
-"""What happens around training: the penalty's rounds, TensorBoard's figures, the progress bar, and what is written."""
+"""Lightning callbacks: the adaptive penalty, dead atoms, TensorBoard figures, the progress bar, and saved results."""
 
 from sparsecode_pl.callbacks.adaptive_penalty import AdaptivePenalty
 from sparsecode_pl.callbacks.code_writer import CodeWriter

@@ -1,4 +1,4 @@
-"""The penalty as a share of the largest coefficient."""
+"""The adaptive penalty: a fixed share of the mean largest coefficient."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from sparsecode_pl.module import SparseCodingModule
 class AdaptivePenalty(Callback):
     """Set lam to `ratio` times the mean over samples of the largest coefficient (paper, section 4.1).
 
-    The first round is at `ratio` times the mean norm of the samples, an upper bound since no coefficient exceeds the
-    norm. After each round lam becomes `ratio` times the mean maximum over all training rows, and training goes on
-    from the same dictionary, until lam moves by no more than `tolerance`. Beginning low instead drives lam towards 0
-    and the codes become dense. `Trainer(max_epochs=...)` caps the rounds; two or three suffice.
+    The first round uses `ratio` times the mean norm of the samples. This is an upper bound, because no coefficient
+    exceeds the norm. After each round lam becomes `ratio` times the mean maximum over all training rows, and training
+    continues from the same dictionary, until lam changes by no more than `tolerance`. Starting from a low lam instead
+    drives it towards 0 and makes the codes dense. `Trainer(max_epochs=...)` limits the rounds; two or three suffice.
 
     Args:
         ratio: lam over the mean maximum, in (0, 2).
-        tolerance: relative change of lam, > 0, that counts as settled.
+        tolerance: largest relative change of lam, > 0, that counts as settled.
 
     Raises:
         ValueError: an argument is out of its range; or, when training begins, the module's own `lam` is set, or the
@@ -36,27 +36,29 @@ class AdaptivePenalty(Callback):
         self._next_lam: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The penalty of the round that the cap on rounds has put off."""
+        """The penalty of the next round, if `max_epochs` stopped training before it."""
         return {"next_lam": self._next_lam}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with that penalty."""
+        """Restore that penalty."""
         self._next_lam = state_dict["next_lam"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that module and trainer go with an adaptive penalty."""
+        """Check that module and trainer allow an adaptive penalty."""
         if stage != "fit":
             return
         if not isinstance(pl_module, SparseCodingModule):
             raise TypeError(f"AdaptivePenalty is for SparseCodingModule, not {type(pl_module).__name__}")
         if pl_module.fixed_lam is not None:
-            raise ValueError(f"lam is {pl_module.fixed_lam}, but AdaptivePenalty would change it: leave one out")
+            raise ValueError(f"lam is {pl_module.fixed_lam}, but AdaptivePenalty would change it: remove one of them")
         if trainer.limit_val_batches == 0:
-            raise ValueError("limit_val_batches is 0, but AdaptivePenalty needs the scores of the training rows")
+            raise ValueError(
+                "limit_val_batches is 0, but AdaptivePenalty needs scores of the training rows: set it to 1.0"
+            )
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Begin at the upper bound."""
-        if self._next_lam is not None and not pl_module.lam.isnan():  # a resumed run that ended at its cap on rounds
+        """Set the first penalty: the upper bound, or in a resumed run the one put off by `max_epochs`."""
+        if self._next_lam is not None and not pl_module.lam.isnan():  # resumed after max_epochs
             pl_module.set_penalty(self._next_lam, lam_from=float(pl_module.lam))
         self._next_lam = None
         if pl_module.lam.isnan():
@@ -65,7 +67,7 @@ class AdaptivePenalty(Callback):
             pl_module.set_penalty(lam, lam_from=lam)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """After a round, stop if lam has settled, else set it for the next round."""
+        """After a round, stop if lam has settled, otherwise set it for the next round."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         old = float(pl_module.lam)

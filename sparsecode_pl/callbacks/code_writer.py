@@ -1,4 +1,4 @@
-"""Codes written to disk as they are found."""
+"""Writes predicted codes to disk."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ class CodeWriter(Callback):
     """Write the codes of each predicted batch as a shard; `load_codes` reads the folder.
 
     Args:
-        folder: where to; "codes" in the trainer's log folder if None.
+        folder: where to write; "codes" in the trainer's log folder if None.
 
     Raises:
-        ValueError: the folder has shards already.
+        ValueError: the folder already has shards.
     """
 
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the folder, which must not hold other codes."""
+        """Make the folder. It must not hold other codes."""
         if stage != "predict":
             return
         self._path = Path(trainer.strategy.broadcast(self.folder or str(Path(trainer.log_dir or ".") / "codes")))

@@ -1,4 +1,4 @@
-"""The learnt dictionary in a folder of its own."""
+"""Saves the learnt dictionary in a folder of its own."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from sparsecode_pl.module import SparseCodingModule
 
 
 class DictionarySaver(Callback):
-    """Save the dictionary after every round to `dictionary/` in the log folder, for `Dictionary.from_pretrained`."""
+    """Save the dictionary in `dictionary/` in the log folder after each round, for `Dictionary.from_pretrained`."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Save the dictionary."""

@@ -12,9 +12,9 @@ _SCORED = ("scoring training rows", "scoring held-out rows")
 
 
 class SparseCodingProgress(ProgressBar):
-    """One line for the round, the scoring or the coding under way, with lam and L_norm of the last batch.
+    """One line for the current round, scoring or coding, with lam and L_norm of the last batch.
 
-    Within a measurement it stands below the line of the whole.
+    Within a measurement it stands below the line of the measurement.
 
     Args:
         refresh_rate: batches between two updates, >= 1.
@@ -41,15 +41,15 @@ class SparseCodingProgress(ProgressBar):
             self._line = Progress("preparing", None, unit="batches", rate=False).__enter__()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the line away."""
+        """Remove the line."""
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the line away."""
+        """Remove the line."""
         self._close()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin a round."""
+        """Start a round."""
         most = trainer.max_epochs
         rounds = f" (at most {most})" if most and most > 0 else ""
         self._begin(f"round {trainer.current_epoch + 1}{rounds}", trainer.num_training_batches)
@@ -57,13 +57,13 @@ class SparseCodingProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Another batch is done."""
+        """Count a trained batch."""
         self._set(batch_idx, trainer.num_training_batches, self.note(trainer, pl_module))
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Begin to score."""
+        """Start scoring."""
         if batch_idx == 0:
             self._begin(_SCORED[dataloader_idx], trainer.num_val_batches[dataloader_idx])
 
@@ -76,13 +76,13 @@ class SparseCodingProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Another batch is scored."""
+        """Count a scored batch."""
         self._set(batch_idx, trainer.num_val_batches[dataloader_idx])
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Begin to score."""
+        """Start scoring."""
         if batch_idx == 0:
             self._begin(_SCORED[dataloader_idx], trainer.num_test_batches[dataloader_idx])
 
@@ -95,13 +95,13 @@ class SparseCodingProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Another batch is scored."""
+        """Count a scored batch."""
         self._set(batch_idx, trainer.num_test_batches[dataloader_idx])
 
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Begin to code."""
+        """Start coding."""
         if batch_idx == 0:
             self._begin("coding", trainer.num_predict_batches[dataloader_idx])
 
@@ -114,11 +114,11 @@ class SparseCodingProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Another batch is coded."""
+        """Count a coded batch."""
         self._set(batch_idx, trainer.num_predict_batches[dataloader_idx])
 
     def note(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """What stands at the end of the line: lam and L_norm."""
+        """The text at the end of the line: lam and L_norm."""
         metrics = self.get_metrics(trainer, pl_module)
         return ", ".join(
             f"{name.removeprefix('batch/')} {float(value):.3g}"

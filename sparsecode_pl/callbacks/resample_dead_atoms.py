@@ -1,4 +1,4 @@
-"""Atoms that nothing uses begin again where the dictionary fails."""
+"""Restarts dead atoms at badly reconstructed rows."""
 
 from typing import Any
 
@@ -11,18 +11,19 @@ from sparsecode_pl.coding import reconstruct
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.utilities.seeding import generator
 
-# Training rows among which new atoms are looked for; no more atoms than these are replaced in a round.
+# Training rows that new atoms are drawn from. At most this many atoms are replaced in a round.
 _ROWS = 8192
 
 
 class ResampleDeadAtoms(Callback):
     """Before each round but the first, replace dead atoms by directions of badly reconstructed training rows.
 
-    Dead is an atom that no training row used when the last round was scored, nor any of 8,192 random training rows at
-    the penalty of the coming round. Its place takes the direction of one of these rows, drawn without replacement with
-    probability proportional to the squared residual. After the last round nothing changes, so the dictionary that was
-    scored is the one that is kept; where there is one round only, as at a fixed penalty, nothing ever does. The draw
-    depends on the module's seed and the number of the round. `train/resampled_atoms` says how many were replaced.
+    An atom is dead if no training row used it when the last round was scored, and none of 8,192 random training rows
+    uses it at the penalty of the coming round. It is replaced by the direction of one of these rows. Rows are drawn
+    without replacement, with probability proportional to their squared residual. Nothing changes after the last round,
+    so the dictionary that is kept is the one that was scored. With only one round, as at a fixed penalty, no atom is
+    replaced. The draw depends on the module's seed and the round number. `train/resampled_atoms` is the number of atoms
+    replaced.
 
     Raises:
         TypeError: when training begins, the module is not a `SparseCodingModule`.
@@ -32,28 +33,28 @@ class ResampleDeadAtoms(Callback):
         self._dead: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Which atoms were dead when last scored, (m,) bool."""
+        """Which atoms were dead at the last scoring, (m,) bool."""
         return {"dead": self._dead}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with those atoms."""
+        """Restore which atoms were dead."""
         self._dead = state_dict["dead"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the module, and forget the last fit."""
+        """Check the module, and clear the state of the last fit."""
         if not isinstance(pl_module, SparseCodingModule):
             raise TypeError(f"ResampleDeadAtoms is for SparseCodingModule, not {type(pl_module).__name__}")
         self._dead = None
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
-        """Note the dead atoms, before the module forgets them."""
+        """Record the dead atoms, before the module drops its counts."""
         if not trainer.sanity_checking and pl_module.learn:
             self._dead = (pl_module.activity.compute() == 0).cpu()
 
-    # Not right after the scoring: only here is it certain that another round comes, and at which penalty.
+    # Not done right after scoring: at that point it is not known whether another round follows, and at which penalty.
     @torch.no_grad()
     def on_train_epoch_start(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
-        """Replace them. The optimiser need not know: it begins each round afresh."""
+        """Replace the dead atoms. The optimiser needs no change, because its state is cleared before each round."""
         if self._dead is None:
             return
         dead, self._dead = self._dead.nonzero()[:, 0], None
@@ -65,7 +66,7 @@ class ResampleDeadAtoms(Callback):
 
     @staticmethod
     def _replacements(trainer: Trainer, pl_module: SparseCodingModule, dead: Tensor) -> tuple[Tensor, Tensor]:
-        """The atoms to be replaced, (k,), and what by, (k, d)."""
+        """The atoms to replace, (k,), and their new directions, (k, d)."""
         data, dictionary = pl_module.data, pl_module.dictionary
         random = generator(pl_module.seed, trainer.current_epoch)
         x = dictionary.standardise(data.sample(min(_ROWS, len(data.train_index)), random).to(dictionary.atoms))
@@ -74,6 +75,6 @@ class ResampleDeadAtoms(Callback):
         dead = dead[~torch.isin(dead, codes.col_indices().cpu())]
         num = min(len(dead), int(errors.count_nonzero()))
         rows = torch.multinomial(errors, num, generator=random) if num else dead[:0]
-        # Processes whose codes differ in the last digit must not end up with unlike dictionaries.
+        # Codes may differ between processes in the last digit, but their dictionaries must be equal.
         dead, rows = trainer.strategy.broadcast((dead[:num], rows))
         return dead, torch.nn.functional.normalize(x[rows], dim=1)

@@ -26,7 +26,7 @@ class TensorBoardFigures(Callback):
         self._histograms: list[CoefficientHistogram] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
-        """Begin to count."""
+        """Start empty histograms."""
         self._histograms = [
             CoefficientHistogram(self.num_bins).to(pl_module.device) for _ in trainer.val_dataloaders or ()
         ]
@@ -55,15 +55,15 @@ def coefficient_figure(counts: dict[str, np.ndarray], edges: np.ndarray) -> Figu
     """Histogram of the non-zero coefficients over lam.
 
     Args:
-        counts: by rows ("train", "heldout"), counts a bin, (num_bins,).
-        edges: of the bins, (num_bins + 1,), in units of lam.
+        counts: for each kind of rows ("train", "heldout"), the counts of the bins, (num_bins,).
+        edges: edges of the bins, (num_bins + 1,), in units of lam.
     """
     figure, axes = _figure()
     width = np.diff(np.log10(edges))
     for rows, count in counts.items():
         axes.stairs(count / max(count.sum(), 1) / width, edges, label=_ROW_LABELS[rows], linewidth=1.5)
     used = np.flatnonzero(sum(counts.values()))
-    if len(used):  # else all codes are zero, and a logarithmic axis cannot be drawn
+    if len(used):  # if all codes are zero, a logarithmic axis cannot be drawn
         axes.set(xscale="log", xlim=(edges[used[0]], edges[used[-1] + 1]))
     axes.set(xlabel="coefficient / lam", ylabel="density per decade", title="Non-zero coefficients")
     axes.legend(frameon=False)
@@ -90,7 +90,7 @@ def frequency_figure(frequencies: np.ndarray) -> Figure:
 
 
 def _figure() -> tuple[Figure, Axes]:
-    # A bare Figure belongs to no window and to no pyplot state, so there is nothing to close.
+    # A bare Figure has no window and no pyplot state, so there is nothing to close.
     figure = Figure(figsize=(4.8, 3.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.grid(alpha=0.25)

@@ -1,4 +1,4 @@
-"""Settings beside final scores in TensorBoard's HParams tab."""
+"""Settings and final scores in TensorBoard's HParams tab."""
 
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -7,7 +7,7 @@ from sparsecode_pl.module import ROWS, SparseCodingModule
 
 
 class TensorBoardHParams(Callback):
-    """Log data and hyper-parameters with the final scores when training ends."""
+    """Log the data, the hyper-parameters and the final scores when training ends."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Log settings and scores."""

@@ -1,9 +1,9 @@
-"""Given atoms and activations, find codes.
+"""Finding codes, given atoms and activations.
 
 `greedy_encode` is the paper's coefficient step (appendix C), `lasso_encode` finds the exact codes that it approximates,
-with a certificate. A `Coder` is a configured way to find codes: `GreedyCoder`, the default, `LassoCoder` or
+with a certificate. A `Coder` is a configured method: `GreedyCoder`, the default, `LassoCoder` or
 `MatchingPursuitCoder`. Bound to atoms it is a `BoundCoder`, which keeps what it has computed for them. `reconstruct`
-goes the other way. Codes are sparse CSR tensors (n, m) throughout.
+turns codes back into activations. Codes are sparse CSR tensors (n, m) throughout.
 """
 
 from sparsecode_pl.coding.base import BoundCoder, Coder

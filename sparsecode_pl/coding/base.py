@@ -1,4 +1,4 @@
-"""What a configured way to find codes is, how it is bound to atoms, and how it is made again from its settings."""
+"""The base class of coders, their binding to atoms, and their settings."""
 
 import inspect
 import sys
@@ -17,17 +17,17 @@ CODERS = "sparsecode_pl.coders"
 
 
 class Coder(ABC):
-    """A configured way to find codes: what `SparseCodingModule` and `Dictionary` take.
+    """A configured method to find codes, for `SparseCodingModule` and `Dictionary`.
 
-    `bind` gives what encodes with given atoms; `coder(x, atoms, lam)` is short for a single call.
+    `bind` returns a `BoundCoder`, which encodes with given atoms; `coder(x, atoms, lam)` encodes a single batch.
 
-    A coder of your own is a subclass with one method, `encode`. It is called without gradient, without autocast and in
-    the full precision of its numbers. A coder keeps no state between calls. Its attributes are its constructor's
-    arguments, of the same names and of plain types, so that `settings` can tell how it was made. What it needs to know
-    of the atoms belongs to the `BoundCoder`, such as their Gram matrix.
+    To write a coder, define a subclass with one method, `encode`. It is called without gradient, without autocast and
+    in the full precision of its inputs. A coder keeps no state between calls. Its attributes are its constructor's
+    arguments, with the same names and of plain types, so that `settings` can describe it. What is computed from the
+    atoms, such as their Gram matrix, belongs to the `BoundCoder`.
 
     Attributes:
-        memory: bytes that the Gram matrix may take, >= 1; a quarter of what is free if None.
+        memory: bytes that the Gram matrix may take, >= 1; a quarter of the free memory if None.
 
     Example:
         >>> import torch
@@ -59,12 +59,12 @@ class Coder(ABC):
         """
 
     def bind(self, atoms: Tensor, *, reuse: bool = True) -> "BoundCoder":
-        """What encodes with these atoms.
+        """Bind the coder to atoms.
 
         Args:
             atoms: unit rows, (m, d).
-            reuse: keep what can be computed once for many calls; without it, as in training, where the atoms change
-                after each call, nothing is kept.
+            reuse: keep what can be computed once for many calls. False where the atoms change after each call, as in
+                training.
         """
         return BoundCoder(self, atoms, reuse=reuse)
 
@@ -73,16 +73,15 @@ class Coder(ABC):
         return self.bind(atoms, reuse=False)(x, lam)
 
     def settings(self) -> dict[str, Any]:
-        """What makes this coder again: `class_path` and `init_args`, as in a configuration file."""
+        """The settings that recreate this coder: `class_path` and `init_args`, as in a configuration file."""
         return {"class_path": _path(type(self)), "init_args": dict(vars(self))}
 
     @staticmethod
     def from_settings(settings: dict[str, Any]) -> "Coder":
         """Make a coder from its `settings`.
 
-        Settings may come in a file from a stranger. So only classes are made that are coders and that are imported
-        already, or that an installed package names in the entry-point group `sparsecode_pl.coders`. Nothing else is
-        imported.
+        Settings may come from a file that is not trusted. The class must therefore be a coder that is already imported,
+        or that an installed package names in the entry-point group `sparsecode_pl.coders`. Nothing else is imported.
 
         Raises:
             ValueError: there is no such coder, or it does not take these arguments.
@@ -99,16 +98,16 @@ class Coder(ABC):
 
 
 class BoundCoder:
-    """A coder with atoms, and what it has computed for them.
+    """A coder bound to atoms, with what it has computed for them.
 
     Args:
-        coder: how codes are found.
+        coder: the coder.
         atoms: unit rows, (m, d).
         reuse: keep the Gram matrix for further calls.
 
     Attributes:
         coder: as given.
-        atoms: as given, without gradient, (m, d). They share their memory with those given.
+        atoms: as given but detached, (m, d). They share memory with the given atoms.
 
     Example:
         >>> import torch
@@ -127,20 +126,20 @@ class BoundCoder:
 
     @property
     def gram(self) -> Tensor | None:
-        """The Gram matrix of the atoms, (m, m), computed when it is first asked for.
+        """The Gram matrix of the atoms, (m, m), computed at first use.
 
-        None where it does not fit into the coder's memory, and where the coder is bound for a single call only. Where
-        the atoms have been changed in place since, it is computed again.
+        None if it does not fit into the coder's memory, or if the coder is bound with `reuse=False`. It is computed
+        again if the atoms have been changed in place.
         """
         if not self._reuse:
             return None
-        version = -1 if self.atoms.is_inference() else self.atoms._version  # PyTorch counts changes in place
+        version = -1 if self.atoms.is_inference() else self.atoms._version  # PyTorch counts in-place changes
         if self._formed_at != version:
             self._gram, self._formed_at = gram_matrix(self.atoms, memory=self.coder.memory), version
         return self._gram
 
     def __call__(self, x: Tensor, lam: float) -> Tensor:
-        """Find codes, without gradient and in the full precision of x, whatever autocast and TF32 settings say.
+        """Find codes, without gradient and in the full precision of x, whatever the settings of autocast and TF32.
 
         Args:
             x: activations, centred, (n, d), of the dtype and device of the atoms.
@@ -172,9 +171,9 @@ def _find(path: str) -> Any:
     """The coder of a class path.
 
     Raises:
-        ValueError: it is none that is imported or that an entry point names.
+        ValueError: the path is neither that of an imported coder nor named by an entry point.
     """
-    # The last of those that were defined under one path is the one that stands there.
+    # Of several classes defined under one path, the last one is valid.
     found: Any = next((kind for kind in reversed([*_subclasses(Coder)]) if _path(kind) == path), None)
     if found is None:  # a public name such as sparsecode_pl.coding.GreedyCoder, of a module that is imported
         module, _, name = path.rpartition(".")
@@ -184,8 +183,8 @@ def _find(path: str) -> Any:
         found = None if entry is None else entry.load()
     if not (isinstance(found, type) and issubclass(found, Coder)):
         raise ValueError(
-            f"coder is {path!r}, which is no coder that is known here: import the package that defines it first, or "
-            "give the coder itself (coder=...)"
+            f"coder is {path!r}, which is not a known coder: import the package that defines it first, or give the "
+            "coder itself (coder=...)"
         )
     return found
 

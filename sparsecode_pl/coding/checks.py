@@ -1,4 +1,4 @@
-"""Checks of what goes into a coefficient step."""
+"""Checks of the inputs of a coefficient step."""
 
 import math
 from collections.abc import Collection
@@ -30,7 +30,7 @@ def check_atoms(atoms: Tensor) -> None:
             f"atoms have shape {tuple(atoms.shape)} and dtype {atoms.dtype}: give a float32 or float64 matrix (m, d)"
         )
     norms = torch.linalg.vector_norm(atoms, dim=1)
-    wrong = ~((norms - 1).abs() <= 1e-3)  # so written, NaN is wrong too
+    wrong = ~((norms - 1).abs() <= 1e-3)  # negated, so that NaN is wrong too
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise ValueError(
@@ -43,8 +43,8 @@ def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -
     """Check activations, atoms and penalty together.
 
     Raises:
-        ValueError: widths, dtypes or devices differ, x is not finite, numbers of its dtype cannot tell the penalty from
-            0 or infinity, or `max_atoms` is below 1.
+        ValueError: widths, dtypes or devices differ, x is not finite, half the penalty is 0 or infinite in this dtype,
+            or `max_atoms` is below 1.
     """
     check_atoms(atoms)
     half = float(torch.tensor(lam / 2, dtype=atoms.dtype))
@@ -58,21 +58,21 @@ def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -
         raise ValueError(
             f"x is {x.dtype} on {x.device}, but the atoms are {atoms.dtype} on {atoms.device}: convert one of them"
         )
-    # The sum of numbers that are not all finite is not finite either, and takes no memory.
+    # If any value is not finite, neither is the sum, which takes no memory.
     if not torch.isfinite(x.sum()) and (bad := ~torch.isfinite(x)).any():
         raise ValueError(
             f"x: {int(bad.sum())} values are NaN or infinite (first in row {int(bad.any(1).nonzero()[0])}): "
-            "drop these rows, or find out what made them"
+            "drop these rows, or find their cause"
         )
     if max_atoms is not None and max_atoms < 1:
         raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
 
 
 def check_gram(gram: Tensor, atoms: Tensor) -> None:
-    """Check shape, device and kind of a Gram matrix.
+    """Check shape, device and dtype of a Gram matrix.
 
     Raises:
-        ValueError: they are not those that go with the atoms, or it does not hold floats.
+        ValueError: shape or device do not fit the atoms, or the dtype is not a floating one.
     """
     m = len(atoms)
     if gram.shape != (m, m) or gram.device != atoms.device or not gram.is_floating_point():
@@ -83,14 +83,14 @@ def check_gram(gram: Tensor, atoms: Tensor) -> None:
 
 
 def warn(message: str) -> None:
-    """Warn the user, where there are several processes in the first of them only."""
-    from torchmetrics.utilities import rank_zero_warn  # late: it takes longer to import than all the rest
+    """Warn the user; with several processes, only in the first."""
+    from torchmetrics.utilities import rank_zero_warn  # imported here because it takes longer than all the rest
 
     rank_zero_warn(message)
 
 
 def choose_backend(backend: str, backends: Collection[str], device: torch.device) -> str:
-    """The name of what computes on a device, numba on the CPU and torch elsewhere if that is "auto".
+    """The name of the backend to use: for "auto", numba on the CPU and torch elsewhere.
 
     Raises:
         ValueError: there is no such backend, or it cannot work on the device.

@@ -13,10 +13,10 @@ class GreedyCoder(Coder):
     """The greedy coefficient step (paper, appendix C); see `greedy_encode`.
 
     Args:
-        max_atoms: most atoms a sample, >= 1; None for no bound.
+        max_atoms: maximum atoms per sample, >= 1; None for no limit.
         backend: as in `greedy_encode`.
-        memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
-            free if None.
+        memory: bytes that the Gram matrix of the atoms, or what replaces it, may take, >= 1; a quarter of the free
+            memory if None.
 
     Raises:
         ValueError: `max_atoms` or `memory` is below 1.
@@ -42,10 +42,10 @@ class LassoCoder(Coder):
 
     Args:
         tol: relative duality gap, > 0.
-        max_iter: most iterations a sample, >= 1.
+        max_iter: maximum iterations per sample, >= 1.
         backend: as in `lasso_encode`.
-        memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
-            free if None.
+        memory: bytes that the Gram matrix of the atoms, or what replaces it, may take, >= 1; a quarter of the free
+            memory if None.
 
     Raises:
         ValueError: `tol`, `max_iter` or `memory` is out of its range.
@@ -81,13 +81,13 @@ class MatchingPursuitCoder(Coder):
 
     Each step takes the atom, among those not yet chosen for the sample, with the largest dot product with the residual
     r, and its coefficient is that product r.f. A sample ends early only when no product is positive. The penalty `lam`
-    has no influence on the codes; it only weighs them in the scores.
+    does not affect the codes; it only weighs them in the scores.
 
     Args:
-        k: atoms a sample, >= 1.
+        k: atoms per sample, >= 1.
         backend: as in `greedy_encode`.
-        memory: bytes that the Gram matrix of the atoms, or what takes its place, may take, >= 1; a quarter of what is
-            free if None.
+        memory: bytes that the Gram matrix of the atoms, or what replaces it, may take, >= 1; a quarter of the free
+            memory if None.
 
     Raises:
         ValueError: `k` or `memory` is below 1.
@@ -106,8 +106,8 @@ class MatchingPursuitCoder(Coder):
         self.memory = memory
 
     def encode(self, x: Tensor, lam: float, bound: BoundCoder) -> Tensor:
-        """Codes of at most k atoms a sample, sparse CSR (n, m); see `Coder`. `lam` is ignored."""
-        no_penalty = 2 * torch.finfo(x.dtype).tiny  # the greedy step without shrinkage
+        """Codes of at most k atoms per sample, sparse CSR (n, m); see `Coder`. `lam` is ignored."""
+        no_penalty = 2 * torch.finfo(x.dtype).tiny  # makes it the greedy step without shrinkage
         return greedy_encode(
             x, bound.atoms, no_penalty, max_atoms=self.k, backend=self.backend, gram=bound.gram, memory=self.memory
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-# PyTorch warns once per process that CSR tensors are in beta; let that once be here.
+# PyTorch warns once per process that CSR tensors are in beta. This uses up that warning.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.zeros(1, 1).to_sparse_csr()
@@ -17,7 +17,7 @@ def csr_codes(crow: Tensor, col: Tensor, values: Tensor, num_atoms: int) -> Tens
     """Codes from the three parts of a CSR matrix.
 
     Args:
-        crow: where each row begins in the other two, and their length at the end, (n + 1,) int64.
+        crow: where each row begins in the other two, and finally their length, (n + 1,) int64.
         col: atoms, ascending within a row, (nnz,) int64.
         values: coefficients, (nnz,).
         num_atoms: m.
@@ -78,7 +78,7 @@ def rows_of_entries(crow: Tensor) -> Tensor:
 
 
 def reconstruct(codes: Tensor, atoms: Tensor) -> Tensor:
-    """The activations that codes stand for: `codes @ atoms`, differentiable in the atoms.
+    """The reconstruction `codes @ atoms`, differentiable in the atoms.
 
     Args:
         codes: sparse CSR, (n, m).
@@ -98,7 +98,7 @@ def reconstruct(codes: Tensor, atoms: Tensor) -> Tensor:
 
 
 class _Reconstruction(torch.autograd.Function):
-    """`codes @ atoms`, whose gradient in the atoms, `codes.T @ gradient`, is of the same form.
+    """`codes @ atoms`. Its gradient in the atoms, `codes.T @ gradient`, has the same form.
 
     PyTorch's own backward of `embedding_bag` takes three times as long on the CPU.
     """
@@ -123,5 +123,5 @@ def _transpose(crow: Tensor, col: Tensor, values: Tensor, num_cols: int) -> tupl
 
 
 def _combine(crow: Tensor, col: Tensor, values: Tensor, rows: Tensor) -> Tensor:
-    # About ten times as fast as the dense product at the densities met here.
+    # About ten times as fast as the dense product at the usual densities of codes.
     return embedding_bag(col, rows, crow, per_sample_weights=values, mode="sum", include_last_offset=True)

@@ -1,4 +1,4 @@
-"""The Gram matrix of the atoms, where it fits and pays."""
+"""The Gram matrix of the atoms, if it fits into memory and saves time."""
 
 from collections.abc import Callable
 
@@ -10,23 +10,23 @@ from sparsecode_pl.coding.precision import full_precision
 from sparsecode_pl.coding.threads import chunk_rows, share_rows
 from sparsecode_pl.utilities.memory import memory_budget
 
-# Steps a sample that are reckoned with. The Gram matrix costs m products of d values for each atom; without it, each
-# step of each sample costs m such products.
+# Assumed steps per sample. The Gram matrix costs m products of d values for each atom; without it, each step of each
+# sample costs m such products.
 _STEPS = 32
 
 
 def gram_matrix(atoms: Tensor, num_samples: int | None = None, memory: int | None = None) -> Tensor | None:
-    """The dot products of all atoms with each other, or None where they are better not formed.
+    """The dot products of all atoms with each other, or None if that does not pay.
 
     Args:
         atoms: unit rows, (m, d).
-        num_samples: how many samples it is for; None for many.
-        memory: bytes it may take at most, >= 1; by default a quarter of the free memory of the atoms' device.
+        num_samples: number of samples to encode; None for many.
+        memory: maximum bytes it may take, >= 1; by default a quarter of the free memory of the atoms' device.
 
     Returns:
-        (m, m), without gradient. None where that does not fit into the memory, or where there are so few samples that
-        it would cost more than it saves. Codes with it and without it agree to rounding. Where results must be equal to
-        the last digit, set `memory`, since free memory varies.
+        (m, m), without gradient. None if it does not fit into the memory, or if there are so few samples that it would
+        cost more than it saves. Codes with and without it agree up to rounding. If results must be equal to the last
+        digit, set `memory`, because free memory varies.
 
     Raises:
         ValueError: `memory` is below 1.

@@ -37,32 +37,33 @@ def greedy_encode(
     on. Each step lowers the sample's objective ||r||^2 + lam * sum(codes) by a^2. With lam near 0 and `max_atoms` k
     this is k steps of matching pursuit without re-selection.
 
-    The dot products r.f of a sample are kept up to date by rows of the atoms' Gram matrix. Where that does not fit into
-    `memory`, or where the samples are too few to repay it (m > 32 n), they are computed from the residual at each step,
-    whatever the backend. Autocast and coarser products that PyTorch is allowed elsewhere, such as TF32, make no
-    difference here.
+    The dot products r.f of a sample are updated with rows of the atoms' Gram matrix. If that does not fit into
+    `memory`, or if there are too few samples for it to pay (m > 32 n), they are computed from the residual at each
+    step, whatever the backend. Autocast and products of lower precision, such as TF32, are switched off during the
+    call.
 
-    Beside x, atoms and the codes (16 bytes an entry, twice while they are put together), a call takes at most, in bytes
-    for float32: with the Gram matrix 4 m^2, and 32 MiB (numba), 512 MiB (triton) or 12 n m (torch); without it
-    `memory`, but never less than one sample's 4 (m + 2 d). While torch and triton sort, each entry that is worked on at
-    a time takes up to 100 bytes.
+    Apart from x, atoms and the codes (16 bytes per entry, twice that while they are assembled), a call takes at most,
+    in bytes for float32: with the Gram matrix, 4 m^2 plus 32 MiB (numba), 512 MiB (triton) or 12 n m (torch); without
+    it, `memory`, but at least the 4 (m + 2 d) of one sample. While torch and triton sort, each entry being sorted takes
+    up to 100 bytes.
 
     Args:
         x: activations, centred, (n, d) float32 or float64.
         atoms: unit rows, (m, d), dtype and device of x.
         lam: penalty, > 0, in units of x.
-        max_atoms: most atoms a sample, >= 1; None for no bound.
+        max_atoms: maximum atoms per sample, >= 1; None for no limit.
         backend: "torch" (any device), "numba" (CPU, parallel over samples), "triton" (NVIDIA GPUs, up to 32,768 atoms)
-            or "auto": numba on the CPU, triton where it can be, torch elsewhere.
-        gram: atoms @ atoms.T, (m, m), where it is at hand, of any floating dtype; its values are not checked.
-        memory: bytes that the Gram matrix, or the dot products without it, may take; a quarter of what is free if None.
+            or "auto": numba on the CPU, triton where it runs, torch elsewhere.
+        gram: atoms @ atoms.T, (m, m), if it is known, of any floating dtype; its values are not checked.
+        memory: bytes that the Gram matrix, or the dot products without it, may take; a quarter of the free memory if
+            None.
 
     Returns:
         Codes, sparse CSR (n, m), all values > 0, dtype of x, int64 indices ascending in each row.
 
     Raises:
         ValueError: lam <= 0, atoms not of unit norm, values that are not finite, widths that differ, or a backend that
-            is unknown or cannot work on this device or so many atoms.
+            is unknown or cannot work on this device or with this many atoms.
 
     Example:
         >>> greedy_encode(torch.tensor([[3.0, 1.0]]), torch.eye(2), lam=1.0).to_dense()
@@ -83,7 +84,7 @@ def greedy_encode(
 
 def _solver(backend: str, device: torch.device, num_atoms: int) -> Solver:
     if backend == "triton" or (backend == "auto" and device.type == "cuda"):
-        from sparsecode_pl.coding import greedy_triton as gpu  # late: it imports Triton
+        from sparsecode_pl.coding import greedy_triton as gpu  # imported here because it imports Triton
 
         fits = num_atoms <= gpu.MAX_ATOMS and gpu.can_run_on(device)
         if fits and (backend == "triton" or gpu.runs_on(device)):

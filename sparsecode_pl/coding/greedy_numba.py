@@ -1,4 +1,4 @@
-"""The greedy step compiled for the CPU, by several threads that share the samples."""
+"""The greedy step compiled for the CPU, with threads that share the samples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,13 @@ from sparsecode_pl.coding.codes import csr_codes, row_pointers
 from sparsecode_pl.coding.kernels import greedy_rows
 from sparsecode_pl.coding.threads import chunk_rows, share_rows
 
-# What a thread has found for some samples: the number of codes of each, and atoms and values of them all.
+# Result of a chunk of samples: the number of codes of each sample, and the atoms and values of all codes.
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
     """`greedy_encode` on checked CPU input, in chunks of samples."""
-    # As arrays: tensors that were made in inference mode could not be used in other threads.
+    # As arrays, because tensors made in inference mode cannot be used in other threads.
     samples, dictionary = x.detach().numpy(), atoms.detach().numpy()
     table = gram.detach().to(x.dtype).contiguous().numpy()
     kind = table.dtype.type
@@ -26,7 +26,7 @@ def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Ten
     def start_thread() -> Callable[[slice], _Found]:
         transposed = torch.from_numpy(dictionary).T
         dots = torch.empty(num_rows, len(table), dtype=transposed.dtype)
-        # Only what is written to takes memory.
+        # Only the parts that are written to take memory.
         cols, values = np.empty(num_rows * max_atoms, np.int64), np.empty(num_rows * max_atoms, kind)
 
         def encode(rows: slice) -> _Found:
@@ -42,10 +42,10 @@ def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Ten
 
 
 def codes_of_chunks(found: list[_Found], num_atoms: int, kind: type) -> Tensor:
-    """Codes from what was found chunk by chunk.
+    """Assemble the codes of all chunks.
 
     Args:
-        found: of each chunk, the number of codes of each sample, and the atoms and values of all codes.
+        found: for each chunk, the number of codes of each sample, and the atoms and values of all codes.
         num_atoms: m.
         kind: dtype of the codes.
     """

@@ -1,4 +1,4 @@
-"""The greedy step without a Gram matrix, from the residual: for many atoms, or for few samples."""
+"""The greedy step from the residual, without a Gram matrix: for many atoms or few samples."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from sparsecode_pl.coding.greedy_torch import codes_of_steps
 
 def greedy_residual(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, memory: int) -> Tensor:
     """`greedy_encode` on checked input, on any device, in blocks of samples whose correlations fit into the memory."""
-    # The correlations, and the residuals twice while those that have finished leave.
+    # The correlations, and the residuals twice while finished samples are removed.
     row_bytes = (len(atoms) + 2 * atoms.shape[1]) * atoms.element_size()
     num_rows = max(1, memory // row_bytes)
     counts, cols, values = [], [], []

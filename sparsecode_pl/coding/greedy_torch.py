@@ -7,7 +7,7 @@ from sparsecode_pl.coding.codes import codes_of_entries
 
 
 def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
-    """`greedy_encode` on checked input: all samples take a step together, and those that have finished leave."""
+    """`greedy_encode` on checked input: all samples take a step together, and finished samples are removed."""
     dots = x @ atoms.T  # r.f of every unfinished sample with every atom
     sample = torch.arange(len(x), device=x.device)
     rows, cols, values = [], [], []
@@ -28,7 +28,7 @@ def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Ten
 
 
 def codes_of_steps(rows: list[Tensor], cols: list[Tensor], values: list[Tensor], x: Tensor, num_atoms: int) -> Tensor:
-    """Codes from what was chosen step by step.
+    """Assemble the codes of all steps.
 
     Args:
         rows: the samples that took each step, int64.

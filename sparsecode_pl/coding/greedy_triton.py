@@ -1,12 +1,12 @@
 """The greedy step as a Triton kernel, for NVIDIA GPUs.
 
-Triton is optional: CUDA builds of PyTorch bring it, CPU builds do not. Without it this module still imports, but holds
-no kernel, and `HAS_TRITON` is False. Import it only where it may be used: TRITON_INTERPRET=1, with which the kernel
-runs on a CPU for tests, counts at that moment.
+Triton is optional: CUDA builds of PyTorch include it, CPU builds do not. Without it this module still imports, but has
+no kernel, and `HAS_TRITON` is False. Import this module only where it may be used: TRITON_INTERPRET=1, which makes the
+kernel run on a CPU for tests, is read at import.
 
 Each sample is a program of its own, whose correlations stay in registers from the first step to the last. A step reads
-one row of the Gram matrix and nothing else, a sample that has finished costs nothing more, and the host need not look
-before all have. What bounds the speed is the reading of these rows: 4m bytes a step, 2m from a bfloat16 Gram matrix.
+only one row of the Gram matrix. A finished sample costs nothing more, and the host waits only until all have finished.
+Reading these rows limits the speed: 4m bytes per step, or 2m from a bfloat16 Gram matrix.
 """
 
 import os
@@ -20,18 +20,18 @@ from sparsecode_pl.coding.checks import warn
 from sparsecode_pl.coding.codes import csr_codes, row_pointers
 
 HAS_TRITON = find_spec("triton") is not None
-# Most registers a thread: a multiprocessor then runs 16 warps. Without a bound the compiler aims at more warps, and has
-# fewer loads under way in each.
+# Maximum registers per thread: a multiprocessor then runs 16 warps. Without a limit the compiler aims at more warps,
+# with fewer loads in flight in each.
 _REGISTERS = 128
 _MOST_WARPS = 16
-# Correlations a thread, 64 in float32: half its registers, so that most of a row of the Gram matrix fits the others on
-# its way. m = 12,288 makes 8 warps and 48 correlations a thread: two programs share a multiprocessor, and one computes
-# while the other waits.
+# Bytes of correlations per thread, 64 float32 values: half its registers, so that the other half can receive most of a
+# row of the Gram matrix. m = 12,288 gives 8 warps and 48 correlations per thread: two programs share a multiprocessor,
+# and one computes while the other waits.
 _THREAD_BYTES = 256
-# The largest m for which float32 correlations fit the registers: 32,768. In float64 they begin to spill from half of it
-# on, which is slower but right.
+# The largest m for which float32 correlations fit into the registers: 32,768. In float64 they spill beyond half of
+# that, which is slower but correct.
 MAX_ATOMS = _MOST_WARPS * 32 * _THREAD_BYTES // 4
-# Correlations held at a time; the chosen atoms take as much again where their number is not bounded.
+# Bytes of correlations held at a time. Without a limit on their number, the chosen atoms take as much again.
 _CHUNK_BYTES = 256 * 2**20
 
 if HAS_TRITON:
@@ -48,8 +48,8 @@ if HAS_TRITON:
     def _largest(parts: tl.tuple, lane: tl.tensor, width: tl.constexpr) -> tl.tuple:
         """The largest correlation and its atom, the lowest of equal ones.
 
-        First over the parts, within a thread and in ascending order, so that > alone keeps the lowest atom: three
-        instructions a correlation. Only the `width` maxima left need pairs and an exchange between threads, once.
+        Each thread first compares its parts in ascending order, so that > alone keeps the lowest atom: three
+        instructions per correlation. Only the remaining `width` maxima are compared as pairs and between threads, once.
         """
         top = parts[0]
         place = tl.full((width,), 0, tl.int32)  # number of the part: atoms would cost a register for each correlation
@@ -61,7 +61,7 @@ if HAS_TRITON:
 
     @triton.jit
     def _load(row: tl.tensor, lane: tl.tensor, padding: tl.constexpr, m: tl.constexpr, width: tl.constexpr) -> tl.tuple:
-        """A row of m values in ceil(m / width) parts: only the last needs padding, not m to a power of two."""
+        """Load m values in ceil(m / width) parts, so that only the last part is padded, not m to a power of two."""
         parts = ()
         for p in tl.static_range((m + width - 1) // width):
             atom = p * width + lane
@@ -80,9 +80,9 @@ if HAS_TRITON:
         m: tl.constexpr,
         width: tl.constexpr,
     ) -> None:
-        """Replace the head of each row of `dots` (n, m), the correlations of a sample with the atoms, by its codes.
+        """Write the codes of each sample to the front of its row of `dots` (n, m), its correlations with the atoms.
 
-        They stand in the order of selection, their atoms in `chosen` (n, max_atoms), their number in `counts` (n,).
+        Codes are in order of selection. Their atoms go to `chosen` (n, max_atoms), their number to `counts` (n,).
         """
         sample = tl.program_id(0).to(tl.int64)
         dots += sample * m
@@ -97,7 +97,7 @@ if HAS_TRITON:
             tl.store(chosen + count, atom)
             tl.store(dots + count, a)  # the whole row has been read by now: its maximum is known
             count += 1
-            row = _load(gram + atom.to(tl.int64) * m, lane, 0, m, width)  # all loads are under way before the first use
+            row = _load(gram + atom.to(tl.int64) * m, lane, 0, m, width)  # all loads start before the first use
             left = ()
             for p in tl.static_range(len(parts)):
                 part = parts[p] - a * row[p].to(a.dtype)
@@ -111,21 +111,21 @@ if HAS_TRITON:
 
 @cache
 def runs_on(device: torch.device) -> bool:
-    """Whether the kernel does run there, tried on one sample; a warning says why not."""
+    """Whether the kernel runs on the device, tried on one sample. If not, a warning tells the cause."""
     one = torch.ones(1, 1, device=device)
     try:
         greedy_triton(one, one, 1.0, 1, one)
     except Exception as error:  # whatever Triton, its compiler or the driver raises
         warn(
-            f"the Triton kernel does not run on {device}, and the slower torch backend does its work; the cause, often "
-            f"a missing C compiler or an old GPU, was {type(error).__name__}: {error}"
+            f"the Triton kernel does not run on {device}, so the slower torch backend is used; the cause, often a "
+            f"missing C compiler or an old GPU, was {type(error).__name__}: {error}"
         )
         return False
     return True
 
 
 def can_run_on(device: torch.device) -> bool:
-    """Whether the kernel is made for the device: with Triton, for NVIDIA GPUs and the interpreter."""
+    """Whether the kernel supports the device: with Triton, an NVIDIA GPU or Triton's interpreter."""
     return HAS_TRITON and (
         os.environ.get("TRITON_INTERPRET") == "1" or (device.type == "cuda" and not torch.version.hip)
     )
@@ -138,9 +138,9 @@ def greedy_triton(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Te
         x: activations, (n, d) float32 or float64.
         atoms: unit rows, (m, d), m at most `MAX_ATOMS`.
         lam: penalty, > 0.
-        max_atoms: most atoms a sample, from 1 to m.
-        gram: `atoms @ atoms.T`, (m, m), dtype of x, or bfloat16 for half the traffic. The correlations are
-            kept in the dtype of x in either case.
+        max_atoms: maximum atoms per sample, from 1 to m.
+        gram: `atoms @ atoms.T`, (m, m), dtype of x, or bfloat16 for half the traffic. The correlations are kept in the
+            dtype of x in either case.
 
     Returns:
         Codes, sparse CSR (n, m).
@@ -149,7 +149,7 @@ def greedy_triton(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Te
     gram = gram.contiguous()
     warps = min(_MOST_WARPS, triton.next_power_of_2(triton.cdiv(m * x.element_size(), 32 * _THREAD_BYTES)))
     width = min(128 * warps, triton.next_power_of_2(m))  # a thread loads four neighbours at once
-    half = x.new_full((1,), lam / 2)  # in memory, since a float argument of a kernel is a float32
+    half = x.new_full((1,), lam / 2)  # in memory, because a float argument of a kernel is a float32
     counts = torch.zeros(n, dtype=torch.int64, device=x.device)
     cols, values = [counts.new_empty(0)], [x.new_empty(0)]
     num_rows = max(1, _CHUNK_BYTES // (m * x.element_size()))

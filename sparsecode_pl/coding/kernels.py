@@ -27,26 +27,26 @@ _BLOCK = 256
 _LANES = 16
 # The first round stops at this share of lam / 2, and each further round at this share of the last precision.
 _FIRST, _FURTHER = 0.3, 0.1
-# At most so many sweeps between two certificates. A certificate also removes the rounding errors of the sweeps.
+# Maximum sweeps between two certificates. A certificate also removes the rounding errors of the sweeps.
 _MAX_SWEEPS = 50
-# NaN and the sign of zero do not occur or matter, and sums may be taken in any order; infinity does occur.
+# NaN does not occur, but infinity does. The sign of zero and the order of sums do not matter.
 _FASTMATH = {"nnan", "nsz", "contract", "reassoc"}
 
 
 def kept_on_disk(function: Any) -> Any:
-    """Let numba keep the machine code of a compiled function on disk, where any place for it is writable.
+    """Let numba keep the machine code of a compiled function on disk, if it finds a folder to write to.
 
-    Places are NUMBA_CACHE_DIR if it is set, the folder of this package, and the user's cache folder.
+    It tries NUMBA_CACHE_DIR if that is set, the folder of this package, and the user's cache folder.
     """
     try:
         function.enable_caching()
-    except RuntimeError:  # no place is writable: every process compiles for itself
+    except RuntimeError:  # no folder is writable: every process compiles for itself
         return function
     return function
 
 
 def _compiled(fastmath: bool | set[str] = False) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function so that it runs beside others without Python's lock."""
+    """Compile a function that runs without Python's lock."""
     return numba.njit(nogil=True, fastmath=fastmath)
 
 
@@ -70,7 +70,7 @@ def _bits(_: Any, value: types.Float) -> Any:
 
 @_compiled()
 def _find(dot: np.ndarray, top: Any, place: int) -> Any:
-    """The index of the value with the bits `top`, which stands at `place` or after it."""
+    """The index of the value with the bits `top`, which is at `place` or after it."""
     if top > 0:
         while _bits(dot[place]) != top:
             place += 1
@@ -94,7 +94,7 @@ def _largest(dot: np.ndarray) -> Any:
 
 @_compiled(fastmath={"contract"})
 def _subtract(dot: np.ndarray, row: np.ndarray, a: Any) -> Any:
-    """Subtract `a` times a row of the Gram matrix, and return what `_largest` says of the result, in one pass."""
+    """Subtract `a` times a row of the Gram matrix, and return `_largest` of the result, in one pass."""
     zero = _bits(dot.dtype.type(0))
     top, place = zero, 0
     for start in range(0, len(dot), _BLOCK):
@@ -153,16 +153,16 @@ def greedy_rows(
     """Find the greedy codes of samples.
 
     Args:
-        dots: correlations of the samples with the atoms, (n, m); they are used up.
+        dots: correlations of the samples with the atoms, (n, m); they are overwritten.
         gram: Gram matrix of the atoms, (m, m).
         half: lam / 2, of the dtype of `dots`.
-        max_atoms: most atoms a sample, from 1 to m.
+        max_atoms: maximum atoms per sample, from 1 to m.
         counts: receives the number of codes of each sample, (n,).
         cols: receives the atoms, sample by sample, ascending within each; of length n * max_atoms.
         values: receives their codes likewise.
 
     Returns:
-        How many codes there are in all.
+        The number of all codes.
     """
     chosen, codes = np.empty(max_atoms, np.int64), np.empty(max_atoms, dots.dtype)
     total = 0
@@ -187,7 +187,7 @@ def greedy_rows(
 
 @_compiled(_FASTMATH)
 def _update(dot: np.ndarray, gram: np.ndarray, chosen: np.ndarray, moves: np.ndarray, count: int) -> None:
-    """Subtract rows of the Gram matrix, times their moves: four at a time, so that waits for memory overlap."""
+    """Subtract rows of the Gram matrix, times their moves: four at a time, so that their memory accesses overlap."""
     for t in range(0, count - count % 4, 4):
         a0, a1, a2, a3 = moves[t], moves[t + 1], moves[t + 2], moves[t + 3]
         row0, row1, row2, row3 = gram[chosen[t]], gram[chosen[t + 1]], gram[chosen[t + 2]], gram[chosen[t + 3]]
@@ -240,10 +240,10 @@ def _relative_gap(
     place: int,
     half: float,
 ) -> Any:
-    """The relative duality gap in float64, `place` being the best atom outside of the working set.
+    """The relative duality gap in float64; `place` is the best atom outside the working set.
 
-    The correlations `near` of the working set are computed afresh: without it, what the updates have rounded off would
-    add 1e-5 to the gap in float32.
+    The correlations `near` of the working set are computed anew. Otherwise the rounding errors of the updates would add
+    1e-5 to the gap in float32.
     """
     residual = x.astype(np.float64)
     total = 0.0
@@ -345,9 +345,9 @@ def _solve(
             place = _subtract(dot, row, a)
         if precision <= rounding and count == before:
             if gap > 0.9 * last_gap:
-                break  # numbers of this type cannot do better
+                break  # this dtype cannot do better
             last_gap = gap
-        if done < _MAX_SWEEPS:  # what was asked for is reached
+        if done < _MAX_SWEEPS:  # the precision is reached
             precision = max(rounding / 16, _FURTHER * precision)
 
     num = 0
@@ -381,16 +381,16 @@ def lasso_rows(
     """Find the exact codes of samples.
 
     Args:
-        dots: correlations of the samples with the atoms, (n, m); they are used up.
+        dots: correlations of the samples with the atoms, (n, m); they are overwritten.
         gram: Gram matrix of the atoms, (m, m).
         x: the samples, (n, d).
         atoms: (m, d).
-        warm_crow: where the codes that each sample starts from begin in the next two, and where the last end, (n + 1,).
-        warm_cols: their atoms.
-        warm_values: their values.
+        warm_crow: where the starting codes of each sample begin in the next two, and where the last end, (n + 1,).
+        warm_cols: atoms of the starting codes.
+        warm_values: values of the starting codes.
         half: lam / 2, of the dtype of `dots`.
         tol: relative duality gap to reach, > 0.
-        max_iter: most sweeps a sample, >= 1.
+        max_iter: maximum sweeps per sample, >= 1.
         counts: receives the number of codes of each sample, (n,).
         gaps: receives the relative duality gap of each sample, (n,).
         sweeps: receives the number of sweeps of each sample, (n,).
@@ -398,7 +398,7 @@ def lasso_rows(
         values: receives their codes likewise.
 
     Returns:
-        How many codes there are in all.
+        The number of all codes.
     """
     total = 0
     for sample in range(len(dots)):

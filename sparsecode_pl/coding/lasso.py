@@ -22,9 +22,9 @@ class LassoCodes(NamedTuple):
 
     Attributes:
         codes: sparse CSR (n, m), all values > 0, dtype of x, int64 indices ascending in each row.
-        gap: duality gap of each sample over its objective, (n,) float64, >= 0 but for rounding; 0 where x is 0. No
-            codes have an objective that is lower by more than this share.
-        iterations: of each sample, (n,) int64: sweeps of coordinate descent (numba) or gradient steps (torch).
+        gap: duality gap of each sample over its objective, (n,) float64, >= 0 up to rounding; 0 where x is 0. The
+            minimum of the objective is lower by at most this share.
+        iterations: iterations of each sample, (n,) int64: coordinate descent sweeps (numba) or gradient steps (torch).
     """
 
     codes: Tensor
@@ -49,32 +49,32 @@ def lasso_encode(
 
     Each sample's objective P = ||r||^2 + lam * sum(codes), with r = x - codes @ atoms, is minimised over codes >= 0.
     The point theta = r * min(1, (lam/2) / max_i f_i.r) is feasible for the dual problem, whose objective there,
-    D = ||x||^2 - ||x - theta||^2, is a lower bound of the objective of any codes. The gap P - D therefore bounds how
-    far the objective is above its minimum. A sample is done once its gap is at most `tol` times P. Several codes may
+    D = ||x||^2 - ||x - theta||^2, is a lower bound of the objective of any codes. The gap P - D therefore bounds the
+    excess of the objective over its minimum. A sample is done once its gap is at most `tol` times P. Several codes may
     reach the same minimum, for instance where atoms are equal.
 
-    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64. Autocast and coarser
-    products that PyTorch is allowed elsewhere, such as TF32, make no difference here.
+    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64. Autocast and products
+    of lower precision, such as TF32, are switched off during the call.
 
     Args:
         x: activations, centred, (n, d) float32 or float64.
         atoms: unit rows, (m, d), dtype and device of x.
         lam: penalty, > 0, in units of x.
         tol: relative duality gap to reach, > 0.
-        warm_start: codes to start from, >= 0, sparse CSR (n, m) on the device of x; the greedy step's if None.
-        max_iter: most iterations a sample, >= 1.
+        warm_start: codes to start from, >= 0, sparse CSR (n, m) on the device of x; those of the greedy step if None.
+        max_iter: maximum iterations per sample, >= 1.
         backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
-            numba needs the Gram matrix of the atoms; where that does not fit into `memory`, torch takes its place.
-        gram: atoms @ atoms.T, (m, m), where it is at hand, float32 or float64; its values are not checked.
-        memory: bytes that the Gram matrix (numba) or dense codes and correlations (torch) may take, but never less than
-            one sample's; a quarter of what is free if None.
+            numba needs the Gram matrix of the atoms; if that does not fit into `memory`, torch is used.
+        gram: atoms @ atoms.T, (m, m), if it is known, float32 or float64; its values are not checked.
+        memory: bytes that the Gram matrix (numba) or dense codes and correlations (torch) may take, but at least those
+            of one sample; a quarter of the free memory if None.
 
     Returns:
-        Codes, relative gaps and iterations. Warns where samples stopped above `tol`.
+        Codes, relative gaps and iterations. Warns if samples stopped above `tol`.
 
     Raises:
         ValueError: lam <= 0, atoms not of unit norm, values that are not finite, widths that differ, an unknown
-            backend, a tolerance or a bound on iterations out of range, or a warm start that is no code of this x.
+            backend, a tolerance or a limit on iterations out of range, or a warm start that does not fit x and atoms.
 
     Example:
         >>> x, atoms = torch.tensor([[3.0, 1.0]]).double(), torch.tensor([[1.0, 0.0], [0.6, 0.8]]).double()
@@ -111,7 +111,7 @@ def lasso_encode(
 
 
 def check_precision(tol: float, max_iter: int) -> None:
-    """Check when to stop.
+    """Check the stopping criteria.
 
     Raises:
         ValueError: `tol` is not above 0 or `max_iter` is below 1.
@@ -135,4 +135,4 @@ def _check_warm_start(codes: Tensor, x: Tensor, num_atoms: int) -> None:
     try:  # compiled code would read and write wherever the indices point to
         torch.sparse_csr_tensor(codes.crow_indices(), codes.col_indices(), values, codes.shape, check_invariants=True)
     except RuntimeError as error:
-        raise ValueError(f"warm_start is no valid CSR matrix: give what an encoder returned ({error})") from error
+        raise ValueError(f"warm_start is not a valid CSR matrix: give the codes of an encoder ({error})") from error

@@ -1,4 +1,4 @@
-"""The exact coefficients compiled for the CPU, by several threads that share the samples."""
+"""The exact coefficients compiled for the CPU, with threads that share the samples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ def lasso_numba(
     x: Tensor, atoms: Tensor, lam: float, tol: float, warm_start: Tensor | None, max_iter: int, gram: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`lasso_encode` on checked CPU input, in chunks of samples."""
-    # As arrays: tensors that were made in inference mode could not be used in other threads.
+    # As arrays, because tensors made in inference mode cannot be used in other threads.
     samples, dictionary = x.detach().contiguous().numpy(), atoms.detach().contiguous().numpy()
     table = gram.detach().to(x.dtype).contiguous().numpy()
     kind = table.dtype.type

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from sparsecode_pl.coding.codes import csr_codes, row_pointers
 
-# Dense matrices (samples, m) that are held at a time, at most: codes found, now and before, correlations likewise, the
-# next ones and what they are made of, and copies while samples leave.
+# Maximum number of dense (samples, m) matrices held at a time: the codes found, the current and the last ones, their
+# correlations, the next codes and their intermediate results, and copies while finished samples are removed.
 _DENSE = 12
 
 
@@ -16,7 +16,7 @@ def lasso_torch(
     """`lasso_encode` on checked input, from given codes, in blocks of samples whose dense codes fit into the memory."""
     row_bytes = _DENSE * len(atoms) * atoms.element_size()
     num_rows = max(1, memory // row_bytes)
-    step = 1 / torch.linalg.eigvalsh(atoms.T @ atoms)[-1]  # over the square of the largest singular value
+    step = 1 / torch.linalg.eigvalsh(atoms.T @ atoms)[-1]  # 1 over the square of the largest singular value
     parts = []
     for first in range(0, max(1, len(x)), num_rows):
         block = slice(first, first + num_rows)
@@ -41,7 +41,7 @@ def _rows(codes: Tensor, block: slice) -> Tensor:
 def _descend(
     x: Tensor, atoms: Tensor, lam: float, tol: float, found: Tensor, max_iter: int, step: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Accelerated projected gradient from the codes `found`; samples that have finished leave.
+    """Accelerated projected gradient from the codes `found`; finished samples are removed.
 
     This is FISTA (Beck and Teboulle 2009) with restarts (O'Donoghue and Candes 2015): a sample's momentum is dropped
     when it points uphill.

@@ -1,4 +1,4 @@
-"""Products in the full precision of their numbers, whatever the user allows elsewhere."""
+"""Products in the full precision of their inputs, whatever the user's settings."""
 
 import functools
 import os
@@ -17,9 +17,9 @@ _Result = TypeVar("_Result")
 
 
 def find_codes(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Decorate what finds codes: it records no gradient, and computes in the full precision of its numbers.
+    """Decorate a function that finds codes: it runs without gradient and in the full precision of its inputs.
 
-    Coarser products would choose other atoms. The device is that of the first tensor among the arguments.
+    Lower precision would choose other atoms. The device is that of the first tensor among the arguments.
     """
 
     @functools.wraps(function)
@@ -38,13 +38,13 @@ def find_codes(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute float32 products in float32: without autocast, TF32 or bfloat16, whatever the user allows elsewhere.
+    """Compute float32 products in float32: without autocast, TF32 or bfloat16, whatever the user's settings.
 
-    What the user allows is as before afterwards. It is a setting of the process, so while codes are found, other
-    threads of it compute in full precision too.
+    The user's settings are restored afterwards. They belong to the process, so other threads compute in full precision
+    too while codes are found.
 
     Args:
-        device: whose autocast is switched off.
+        device: the device whose autocast is switched off.
     """
     with torch.autocast(device.type, enabled=False):
         _SWITCH.enter()
@@ -61,7 +61,7 @@ class _Switch:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: a child after a fork has none of the threads that may be inside."""
+        """Start again: after a fork, the child has none of the threads that may be inside."""
         self._lock = Lock()
         self._inside = 0
         self._restore: Callable[[], None] = _nothing
@@ -86,8 +86,8 @@ def _nothing() -> None:
 
 
 def _set_full_precision() -> Callable[[], None]:
-    """Set the precision where it is not full, and return what sets it back."""
-    # PyTorch has two ways to set it, and reading by the old one raises where the user has used the new one.
+    """Set full precision, and return a function that restores the user's setting."""
+    # PyTorch has two interfaces to this setting. Reading by the old one raises if the user has used the new one.
     if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # from PyTorch 2.9 on
         places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
         coarse = [(place, place.fp32_precision) for place in places if place.fp32_precision not in ("none", "ieee")]

@@ -20,7 +20,7 @@ def save_codes(path: str | Path, codes: Tensor, index: Tensor) -> None:
     """
     path = Path(path)
     parts = {"crow": codes.crow_indices(), "col": codes.col_indices(), "values": codes.values(), "index": index}
-    partial = path.with_suffix(".partial")  # renamed when whole, so that no reader meets half a shard
+    partial = path.with_suffix(".partial")  # renamed when whole, so that no reader sees half a shard
     save_file({name: part.cpu().contiguous() for name, part in parts.items()}, partial, {"m": str(codes.shape[1])})
     partial.replace(path)
 
@@ -35,8 +35,8 @@ def load_codes(folder: str | Path) -> Tensor:
         Codes, sparse CSR (n, m).
 
     Raises:
-        FileNotFoundError: no shard there.
-        ValueError: rows are missing or doubled.
+        FileNotFoundError: the folder has no shards.
+        ValueError: rows are missing or occur twice.
     """
     paths = sorted(Path(folder).glob("*.safetensors"))
     if not paths:
@@ -49,7 +49,7 @@ def load_codes(folder: str | Path) -> Tensor:
     index = torch.cat([shard["index"] for shard in shards])
     n = len(index)
     if not torch.equal(index.sort().values, torch.arange(n)):
-        raise ValueError(f"folder {folder}: its shards hold {n} rows, but not each of 0 to {n - 1} once; predict again")
+        raise ValueError(f"folder {folder}: its shards hold {n} rows, but not each of rows 0 to {n - 1}: predict again")
     row = torch.repeat_interleave(index, torch.cat([shard["crow"].diff() for shard in shards]))
     col, values = (torch.cat([shard[name] for shard in shards]) for name in ("col", "values"))
     return codes_of_entries(row, col, values, (n, num_atoms))

@@ -1,10 +1,10 @@
 """Threads that share the rows of a problem between them.
 
-Compiled code and matrix products release Python's lock, so plain threads serve. A thread takes the next few rows when
-it has finished the last ones. A thread that another program holds up therefore delays nothing but its own rows, and
-threads that wait are asleep. OpenMP does worse on a busy machine: it deals out the rows in advance, and its threads
-spin while they wait. That costs most where two OpenMP runtimes, such as PyTorch's and numba's, spin against each other.
-Numba's is not used here, and PyTorch's is kept from spinning; see `_let_openmp_sleep`.
+Compiled code and matrix products release Python's lock, so plain threads are enough. A thread takes the next few rows
+when it has finished the last ones. If another program delays a thread, only the rows of that thread are late, and
+waiting threads sleep. OpenMP is worse on a busy machine: it assigns the rows in advance, and its threads spin while
+they wait. This costs most if two OpenMP runtimes, such as PyTorch's and numba's, spin against each other. Therefore
+numba's is not used here, and PyTorch's is kept from spinning; see `_let_openmp_sleep`.
 """
 
 import os
@@ -16,17 +16,17 @@ from typing import TypeVar
 import torch
 
 Result = TypeVar("Result")
-# Bytes of correlations that all threads together hold at a time, at most.
+# Maximum bytes of correlations that all threads together hold at a time.
 CHUNK_BYTES = 16 * 2**20
-# Bytes of correlations that a thread holds at a time, at most: more would leave the processor's cache.
+# Maximum bytes of correlations that a thread holds at a time: more would not fit into the processor's cache.
 _THREAD_BYTES = 2 * 2**20
-# Chunks that rows are divided into where they are few, so that no thread waits long for the last one.
+# Number of chunks for few rows, so that no thread waits long for the last chunk.
 _CHUNKS = 16
-# Rows a chunk at least, where memory allows: with fewer, the matrix product is slow, and may round in another way.
+# Minimum rows per chunk, if memory allows: with fewer, the matrix product is slow and may round differently.
 _LEAST_ROWS = 32
-# Where the user has set one of these, how OpenMP's threads wait is left alone.
+# If the user has set one of these, OpenMP's threads are not made to sleep.
 SPIN_SETTINGS = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
-# Numbers for each thread that make PyTorch use several: twice its own grain.
+# Elements per thread at which PyTorch uses several threads: twice its grain size.
 _GRAIN = 2**16
 
 
@@ -34,8 +34,8 @@ def chunk_rows(num_rows: int, row_bytes: int) -> int:
     """How many rows a thread should take at a time, >= 1.
 
     Args:
-        num_rows: how many rows there are.
-        row_bytes: bytes of correlations of a row.
+        num_rows: number of rows.
+        row_bytes: bytes of correlations per row.
     """
     chunk_bytes = min(_THREAD_BYTES, CHUNK_BYTES // torch.get_num_threads())
     return max(1, min(max(_LEAST_ROWS, num_rows // _CHUNKS), chunk_bytes // row_bytes))
@@ -44,13 +44,13 @@ def chunk_rows(num_rows: int, row_bytes: int) -> int:
 def share_rows(num_rows: int, most: int, start_thread: Callable[[], Callable[[slice], Result]]) -> list[Result]:
     """Work on rows in chunks, with as many threads as PyTorch has here (`torch.get_num_threads`).
 
-    In each of these threads PyTorch itself works with one thread. They know nothing of the caller's `torch.no_grad`, so
-    give them what is detached. If the caller has one thread only, it does the work itself.
+    In each of these threads PyTorch itself uses one thread. They do not inherit the caller's `torch.no_grad`, so their
+    input must be detached. If PyTorch has one thread, the caller's thread does the work.
 
     Args:
-        num_rows: how many rows there are, >= 0.
-        most: rows a chunk at most, >= 1.
-        start_thread: called once in each thread; returns what works on a chunk of rows there, and may keep buffers.
+        num_rows: number of rows, >= 0.
+        most: maximum rows per chunk, >= 1.
+        start_thread: called once in each thread; returns a function of a chunk of rows, which may keep buffers.
 
     Returns:
         The result of each chunk, in the order of the rows; chunks are of nearly equal size.
@@ -99,8 +99,8 @@ def share_rows(num_rows: int, most: int, start_thread: Callable[[], Callable[[sl
 def beside_fork(call: Callable[[], Result]) -> Result:
     """Call a function, in a new thread if this one has been forked.
 
-    In a forked child, the thread that it began with waits for ever once PyTorch shares work among OpenMP's threads,
-    which the child has not got. Other threads of the child get threads of their own.
+    The first thread of a forked child waits for ever once PyTorch shares work among OpenMP's threads, because the child
+    does not have them. Other threads of the child start their own.
     """
     if get_ident() != _POOLS.forked:
         return call()
@@ -109,10 +109,10 @@ def beside_fork(call: Callable[[], Result]) -> Result:
 
 
 class _Pools:
-    """Pools of threads, made when they are first asked for and kept, by their number of threads.
+    """Pools of threads by their number of threads, made at first use and kept.
 
     Attributes:
-        forked: the thread that this process began with, if it is a forked child.
+        forked: the first thread of this process, if it is a forked child.
     """
 
     def __init__(self) -> None:
@@ -120,17 +120,17 @@ class _Pools:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start again without pools."""
         self._lock = Lock()
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     def after_fork(self) -> None:
-        """Begin anew in a child, which has none of its parent's threads."""
+        """Start again in a child, which has none of its parent's threads."""
         self.forked = get_ident()
         self.forget()
 
     def of(self, num_threads: int) -> ThreadPoolExecutor:
-        """The pool of so many threads."""
+        """The pool with this number of threads."""
         with self._lock:
             if num_threads not in self._pools:
                 if not self._pools and not SPIN_SETTINGS & os.environ.keys():
@@ -140,18 +140,18 @@ class _Pools:
 
 
 def _start_pool(num_threads: int) -> ThreadPoolExecutor:
-    """Threads in each of which PyTorch works with one thread.
+    """Start threads in which PyTorch uses one thread.
 
-    PyTorch's number of threads belongs to a thread. But setting it also sets the number that threads begin with from
-    then on, so that this has to be put back, and by a thread that does not mind its own number.
+    PyTorch's number of threads is a setting of each thread. But setting it also changes the default for threads that
+    start later. This default has to be restored, and by another thread, because that changes its own number too.
     """
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="sparsecode")
     all_there = Barrier(num_threads)
 
     def start() -> None:
-        all_there.wait()  # else one thread might take all the starts
+        all_there.wait()  # otherwise one thread might take all the starts
         torch.set_num_threads(1)
-        torch.get_num_threads()  # without it, PyTorch would set the number again at its first use in this thread
+        torch.get_num_threads()  # otherwise PyTorch would set the number again at its first use in this thread
 
     with ThreadPoolExecutor(1) as other:
         usual = other.submit(torch.get_num_threads).result()
@@ -167,13 +167,13 @@ def _let_openmp_sleep(num_threads: int) -> None:
     """Make PyTorch's OpenMP threads go to sleep at once when they wait, instead of spinning for milliseconds.
 
     They spin after each operation of PyTorch, on cores that our threads or other programs could use. That made a fit
-    on a busy machine several times slower. The environment variable GOMP_SPINCOUNT could forbid it, but only before
+    on a busy machine several times slower. The environment variable GOMP_SPINCOUNT could prevent it, but only before
     PyTorch is imported. GNU's OpenMP also stops spinning as soon as it has more threads than there are cores. So a
-    thread of Python begins a team of OpenMP threads here that makes them more, and sleeps with it from then on. Other
-    OpenMP libraries do not mind.
+    Python thread starts a team of OpenMP threads here that brings their number above that of the cores, and then sleeps
+    together with the team. Other OpenMP libraries are not affected.
 
     Args:
-        num_threads: PyTorch's threads here.
+        num_threads: number of threads that PyTorch uses here.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     team = max(2, cores - num_threads + 2)
@@ -184,7 +184,7 @@ def _let_openmp_sleep(num_threads: int) -> None:
         try:
             torch.set_num_threads(team)
             torch.zeros(team * _GRAIN).add_(1)  # starts the team
-            torch.set_num_threads(usual)  # also for threads that begin from now on
+            torch.set_num_threads(usual)  # also for threads that start from now on
         finally:
             ready.set()
         Event().wait()

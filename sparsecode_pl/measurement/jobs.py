@@ -21,11 +21,11 @@ from sparsecode_pl.utilities.quiet import quiet_fits
 
 @dataclass(frozen=True)
 class Job:
-    """A fit that is to be made.
+    """A fit to make.
 
     Attributes:
-        title: what it is called.
-        run: makes it.
+        title: its name.
+        run: makes the fit.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong with a fit, in words, for an exception may not survive the way from another process.
+    """The error of a fit, as text, because an exception may not survive the transfer from another process.
 
     Attributes:
         message: the exception's type and message.
@@ -49,12 +49,12 @@ class Failure:
 
 
 def default_jobs(accelerator: Any = "auto", devices: Any = "auto", num_nodes: int = 1) -> int:
-    """How many fits to make at a time: one for each GPU, or for every two cores where there is none.
+    """How many fits to make at a time: one for each GPU, or one for every two cores if there is no GPU.
 
     Args:
-        accelerator: the trainer's; "cpu" leaves GPUs aside.
-        devices: the trainer's; where one fit is spread over several, there is one at a time.
-        num_nodes: the trainer's.
+        accelerator: that of the trainer; "cpu" ignores GPUs.
+        devices: that of the trainer; if one fit uses several devices, fits are made one at a time.
+        num_nodes: that of the trainer; if one fit uses several nodes, fits are made one at a time.
     """
     if devices not in ("auto", 1, "1") or num_nodes > 1 or "LOCAL_RANK" in os.environ:
         return 1
@@ -63,15 +63,15 @@ def default_jobs(accelerator: Any = "auto", devices: Any = "auto", num_nodes: in
 
 
 def run_jobs(jobs: Sequence[Job], at_a_time: int, done: int = 0) -> Iterator[tuple[int, Fit | Failure]]:
-    """Make fits, some at a time, and tell what is left.
+    """Make fits, several at a time, and show the progress.
 
     Args:
-        jobs: what to do.
-        at_a_time: how many of them, >= 1.
-        done: fits of the whole that were done before.
+        jobs: the fits to make.
+        at_a_time: how many to make at a time, >= 1.
+        done: fits of the measurement that were made before.
 
     Yields:
-        Number of the job and its fit, or what went wrong, in the order in which they are done.
+        Number of the job and its fit or failure, in order of completion.
     """
     at_a_time = min(at_a_time, len(jobs))
     with Progress("fits", done + len(jobs), done=done, rate=False) as progress, quiet_fits():
@@ -84,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], at_a_time: int, done: int = 0) -> Iterator[tup
 
 
 def _tell(title: str, outcome: Fit | Failure, finished: int, total: int) -> None:
-    """A line for each fit where no bar shows, as in a log file."""
+    """Log a line for a fit, where no progress bar shows."""
     end = "failed" if isinstance(outcome, Failure) else duration(outcome.scores.get("seconds", 0))
     rank_zero_info(f"[{finished}/{total}] {title}: {end}")
 
@@ -108,20 +108,20 @@ def _in_parallel(jobs: Sequence[Job], at_a_time: int) -> Iterator[tuple[int, Fit
             yield delayed(_in_worker)(jobs[number], number, threads, gpus)
 
     with parallel_config(backend="loky", inner_max_num_threads=threads):
-        # One fit a call, and none handed out ahead, so that none waits behind a long one.
+        # One fit per call and none handed out ahead, so that no fit waits behind a long one.
         work = Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1, pre_dispatch=at_a_time)
         while waiting:
             try:
                 for number, outcome in work(handed_out()):
                     running.discard(number)
                     yield number, outcome
-            except BrokenProcessPool:  # one that died took its neighbours along: which it was shows when each is alone
+            except BrokenProcessPool:  # one that dies stops the others too: running each alone shows which one it was
                 alone = Parallel(n_jobs=2, batch_size=1)
                 for number in sorted(running):
                     try:
                         yield from alone([delayed(_in_worker)(jobs[number], number, threads, gpus)])
                     except BrokenProcessPool as error:
-                        message = f"its process died, perhaps for want of memory: lower jobs. {error}"
+                        message = f"its process died, perhaps because memory ran out: lower jobs. {error}"
                         yield number, Failure(message, message)
                 running.clear()
 
@@ -129,13 +129,13 @@ def _in_parallel(jobs: Sequence[Job], at_a_time: int) -> Iterator[tuple[int, Fit
 def _attempt(job: Job, number: int) -> tuple[int, Fit | Failure]:
     try:
         return number, job.run()
-    except Exception as error:  # whatever one fit fails of, the others go on
+    except Exception as error:  # the other fits go on, whatever the error
         return number, Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def _in_worker(job: Job, number: int, threads: int, gpus: list[str]) -> tuple[int, Fit | Failure]:
     torch.set_num_threads(threads)
-    if gpus and not torch.cuda.is_initialized():  # each worker keeps to one
+    if gpus and not torch.cuda.is_initialized():  # each worker uses one GPU
         worker = int(current_process().name.rpartition("-")[2])
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -144,6 +144,6 @@ def _in_worker(job: Job, number: int, threads: int, gpus: list[str]) -> tuple[in
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]

@@ -19,10 +19,11 @@ _TITLES = {
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the scores: against the layer where several layers of a model were measured, else as bars.
+    """Draw the scores: against the layer if several layers of a model were measured, otherwise as bars.
 
     Args:
-        records: one for each data set, each measured one before its controls; failed ones are left out.
+        records: one for each data set, measured ones before their controls. Failed ones are left out, and nothing is
+            written if none is left.
         path: PNG file to write.
     """
     records = [record for record in records if "S1" in record]
@@ -35,9 +36,9 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Scores against the layer, a column for each model; controls are bands from training to held-out rows.
+    """Scores against the layer, one column for each model; controls are bands from training to held-out rows.
 
-    The paper's figure 3, beside its controls.
+    This is the paper's figure 3 with controls.
     """
     models = list(dict.fromkeys(record["model"] for record in records))
     names = list(_TITLES)
@@ -55,7 +56,7 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
             _lines(axes, layers, [record for record in own if "control_of" not in record], name)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-            if name == "explained_variance":  # never so near that the noise of the search shows
+            if name == "explained_variance":  # never so close that the noise of the penalty search shows
                 axes.set_ylim(min(0.9, axes.get_ylim()[0]), 1)
             else:
                 axes.set_ylim(bottom=0)
@@ -71,7 +72,7 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _values(layers: list[str], records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """One value a layer, NaN where there is none."""
+    """One value for each layer, NaN where it is missing."""
     found = {record["layer"]: record.get(key, np.nan) for record in records}
     return np.array([found.get(layer, np.nan) for layer in layers], dtype=float)
 
@@ -106,7 +107,7 @@ def _lines(axes: Axes, layers: list[str], records: Sequence[Mapping[str, Any]], 
 
 
 def draw_bars(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """S1 and L_norm of each data set, training rows beside held-out rows; those of exact codes as outlines."""
+    """S1 and L_norm of each data set, training rows beside held-out rows; exact codes as outlines."""
     figure = Figure(figsize=(10, 1.6 + 0.75 * len(records)), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, records, "S1")
@@ -128,7 +129,7 @@ def draw_bars(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def question(records: Sequence[Mapping[str, Any]]) -> str:
-    """What a measurement asks, as a title."""
+    """The question of a measurement, as a title."""
     measured = [record for record in records if "control_of" not in record]
     names = list(dict.fromkeys(record.get("model", record["data"]) for record in measured))
     if len(measured) == 1:

@@ -28,13 +28,13 @@ _HEADINGS = {
 
 
 def report(run: str | Path) -> Results:
-    """Draw the table, the picture and the files of a run again, from its records alone.
+    """Make the table, the picture and the files of a run again, from its records alone.
 
     Args:
         run: the run folder.
 
     Returns:
-        What it holds.
+        The results in the folder.
 
     Raises:
         FileNotFoundError: the folder holds no results.
@@ -55,7 +55,7 @@ def write_report(results: Results) -> None:
 
 
 def show_in_tensorboard(run: Path) -> None:
-    """Put the picture among the curves, in place of an earlier one."""
+    """Show the picture in TensorBoard, in place of an earlier one."""
     picture = run / PICTURE
     if picture.is_file():
         for events in run.glob("events.out.tfevents.*"):
@@ -68,8 +68,8 @@ def print_table(records: Sequence[Mapping[str, Any]], console: Console | None = 
     """Print the table of a measurement.
 
     Args:
-        records: one for each data set, each measured one before its controls.
-        console: where to; the terminal, or 140 columns where there is none, if None.
+        records: one for each data set, measured ones before their controls.
+        console: where to print; if None, the terminal, or 140 columns if there is no terminal.
     """
     console = console or Console(width=None if sys.stdout.isatty() else 140)
     layered = all("layer" in record for record in records)
@@ -103,7 +103,7 @@ def print_table(records: Sequence[Mapping[str, Any]], console: Console | None = 
             table.add_row(*[""] * layered, "  exact codes", *cells, style="dim")
         if last:
             table.add_section()
-    console.print(table, markup=False)  # brackets in names and errors are just that
+    console.print(table, markup=False)  # brackets in names and errors are no markup
     console.print("\n".join(_notes(records, controls)), highlight=False, markup=False)
 
 
@@ -125,13 +125,13 @@ def _notes(records: Sequence[Mapping[str, Any]], controls: bool) -> Iterator[str
     if controls:
         yield "S1 ratio: S1 of the data over S1 of the control."
     if "coding_gap" in record:
-        yield "Exact codes minimise the objective for the same atoms and lam; gap: how far above it the coder's lies."
+        yield "Exact codes minimise the objective for these atoms and lam; gap: the coder's excess over the minimum."
     if "spread" in record:
         yield "±: standard deviation over initial dictionaries."
     for truth in scored:
         if "oracle_S1" in truth:
             known = f"a/2 = {truth['half_active']:g}, S1 of the true codes {truth['oracle_S1']:.3g}"
-            found = f"true atoms found to a mean cosine of {_cell(truth, 'atom_recovery', '.3f')}"
+            found = f"mean cosine of the true atoms with the learnt ones {_cell(truth, 'atom_recovery', '.3f')}"
             yield f"Known truth of {truth['data']}: {known}; {found}."
 
 
@@ -151,4 +151,4 @@ def _cell(record: Mapping[str, Any], name: str, form: str) -> str:
     both = f"{record[name]:{form}}".rstrip(".")
     if spread is not None:
         both += f"±{spread:{form if form[-1] == '%' else '.1g'}}"
-    return both.replace("%", "")  # which stands in the heading
+    return both.replace("%", "")  # the heading has it

@@ -1,4 +1,4 @@
-"""What a measurement fits: the data, layer by layer, and the controls of each."""
+"""The subjects of a measurement: the data, layer by layer, and the controls of each layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ class Subject:
         title: its name among all subjects.
         data: the activations. Call `data.release()` after each fit.
         module: an untrained module of the data's width.
-        place: the layer of a model that it comes from, unlike that of any other measured subject; None if it does not.
-        control_of: number of the subject that this is a control of; None if it is itself what is measured.
+        place: the layer of the model that it comes from, different for every measured subject; None without a model.
+        control_of: number of the subject that this is a control of; None if it is a measured subject itself.
     """
 
     label: str
@@ -38,15 +38,15 @@ def prepare(
 
     Args:
         module: an untrained module of the width of the first data; layers of other widths get one of their own width.
-        data: what is measured.
-        controls: what each layer is held against.
+        data: the data to measure.
+        controls: the controls of each layer.
 
     Returns:
         Each layer of the data, followed by its controls.
 
     Raises:
         ValueError: data, controls or module are wrong or do not fit together.
-        TypeError: a control is none, or returns no source.
+        TypeError: a control is not a `Control`, or does not return a source.
     """
     layers = list_layers(data)
     subjects: list[Subject] = []
@@ -73,12 +73,12 @@ def prepare(
 
 @dataclass(frozen=True)
 class Layer:
-    """What is measured by itself.
+    """One layer of the data, which is measured by itself.
 
     Attributes:
-        label: its name, unlike that of any other layer of a model.
+        label: its name, different for every layer of a model.
         data: its rows.
-        place: the layer of a model that it comes from, unlike any other; None if it does not.
+        place: the layer of the model that it comes from, different for every layer; None without a model.
     """
 
     label: str
@@ -89,7 +89,7 @@ class Layer:
 def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> list[Layer]:
     """The layers of all data. Models of the same name get a number, so that they can be told apart."""
     found: list[Layer] = []
-    models: dict[str, list[ActivationDataModule]] = {}  # the data that have a model of this name
+    models: dict[str, list[ActivationDataModule]] = {}  # the data with a model of this name
     for given in [data] if isinstance(data, ActivationDataModule) else data:
         given.prepare_data()
         sources = given.sources()
@@ -111,7 +111,7 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
 
 def _rows_of(control: Control, source: Source) -> Source:
     if not isinstance(control, Control):
-        raise TypeError(f"controls have a {type(control).__name__}: give a Control, or data of the same width")
+        raise TypeError(f"controls contain a {type(control).__name__}: give a Control, or data of the same width")
     rows = control.of(source)
     check_made(control, rows, Source)
     return rows

@@ -18,18 +18,18 @@ from sparsecode_pl.callbacks import (
 )
 from sparsecode_pl.module import SparseCodingModule
 
-#: Rounds at most, batches between two entries in the log, and nothing scored or listed before there is anything.
+#: Maximum rounds, batches between two log entries, and neither scoring nor a summary before training.
 TRAINER_DEFAULTS = {"max_epochs": 10, "log_every_n_steps": 10, "num_sanity_val_steps": 0, "enable_model_summary": False}
 
 
 def run_callbacks(
     module: SparseCodingModule, adaptive_penalty: AdaptivePenalty | None = None, progress: bool = True
 ) -> list[Callback]:
-    """The callbacks of every fit: figures, settings, the saved dictionary, the penalty's rounds, a progress bar.
+    """The callbacks of every fit: figures, settings, the saved dictionary, the adaptive penalty, a progress bar.
 
     Args:
-        module: what is fitted; at a fixed penalty there is no `AdaptivePenalty`.
-        adaptive_penalty: how the penalty is set; a copy is used, for it has state.
+        module: the module to fit; at a fixed penalty there is no `AdaptivePenalty`.
+        adaptive_penalty: sets the penalty; a copy is used, because it has state.
         progress: whether there is a progress bar.
     """
     callbacks: list[Callback] = [TensorBoardFigures(), TensorBoardHParams(), DictionarySaver()]
@@ -49,15 +49,15 @@ def default_trainer(
     trainer_class: Callable[..., Trainer] = Trainer,
     **settings: Any,
 ) -> Trainer:
-    """A trainer as `sparsecode measure` uses it.
+    """The trainer that `sparsecode measure` uses.
 
     Args:
-        module: what is fitted.
-        folder: where it logs to.
-        adaptive_penalty: how the penalty is set, where the module does not fix it.
-        callbacks: further ones; copies are used, so that one fit leaves no trace in the next.
-        trainer_class: what is made.
-        settings: of `lightning.Trainer`.
+        module: the module to fit.
+        folder: the log folder.
+        adaptive_penalty: sets the penalty, unless the module fixes it.
+        callbacks: further callbacks; copies are used, so that one fit does not affect the next.
+        trainer_class: the class of the trainer.
+        settings: arguments of `lightning.Trainer`.
     """
     if current_process().name != "MainProcess":  # the bars of parallel fits would overwrite each other
         settings["enable_progress_bar"] = False

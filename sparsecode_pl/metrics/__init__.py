@@ -1,19 +1,19 @@
 """Scores of a decomposition into codes and atoms (arXiv 2310.07837, section 3), as torchmetrics.
 
-How sparse: `AverageCoefficientNorm` (S_p), `NormalizedLoss` (L_norm), `NonZeroEntries` (N0). How good:
-`SparseCodingLoss` (L), `ExplainedVariance`. What the coefficients look like: `MeanMaxCoefficient`,
-`CoefficientHistogram`, `AtomActivity`. Against the exact codes: `CodingGap`. Against a planted dictionary:
-`AtomRecovery`.
+Sparsity: `AverageCoefficientNorm` (S_p), `NormalizedLoss` (L_norm), `NonZeroEntries` (N0). Quality: `SparseCodingLoss`
+(L), `ExplainedVariance`. Coefficients: `MeanMaxCoefficient`, `CoefficientHistogram`, `AtomActivity`. Comparison with
+exact codes: `CodingGap`. Comparison with a planted dictionary: `AtomRecovery`.
 
-`update` takes by keyword what it needs of `codes`, (n, m), dense or CSR, `residual` and `x`, (n, d), `lam`, `bound`,
-(n,), and `atoms`, (m, d): one `MetricCollection(..., compute_groups=False)` serves all. They are ratios of sums over
-samples, summed in float64, so they do not depend on how the rows are cut into batches or spread over processes.
-`functional` has the same for one batch, `oracle_sparsity` for true codes, and `lower_bound` for exact ones.
+`update` takes the inputs it needs by keyword: `codes`, (n, m), dense or CSR; `residual` and `x`, (n, d); `lam`;
+`bound`, (n,); `atoms`, (m, d). One `MetricCollection(..., compute_groups=False)` can therefore hold all metrics. Scores
+are ratios of sums over samples, summed in float64, so they do not depend on how the rows are cut into batches or spread
+over processes. `functional` has the same metrics for one batch, `oracle_sparsity` for true codes, and `lower_bound` for
+codes with a certificate.
 """
 
-# In all classes here `update` writes `self.sum = self.sum + term`, never `+=`: a sum begun under inference mode may not
-# be changed in place outside it, and a zero that `module.to(torch.bfloat16)` has cast becomes float64 again. Numbers of
-# rows are int64, which such a cast leaves alone.
+# Every `update` here writes `self.sum = self.sum + term`, never `+=`. A sum created in inference mode cannot be changed
+# in place outside it. And a zero that `module.to(torch.bfloat16)` has cast becomes float64 again. Row counts are int64,
+# which such a cast does not change.
 
 from sparsecode_pl.metrics import functional
 from sparsecode_pl.metrics.atom_activity import AtomActivity

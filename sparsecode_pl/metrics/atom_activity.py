@@ -10,7 +10,7 @@ from sparsecode_pl.metrics.functional.atom_activity import _atom_activity_comput
 
 
 class AtomActivity(Metric):
-    """Frequency of each atom: the share of samples that use it. Dead atoms have 0.
+    """Frequency of each atom: the share of samples that use it; 0 for dead atoms.
 
     `update` takes `codes`, coefficients >= 0, (n, num_atoms), dense or CSR, and raises ValueError for anything else.
     `compute` returns (num_atoms,) float64 in [0, 1]; NaN if there were no rows.

@@ -15,12 +15,12 @@ from sparsecode_pl.metrics.functional.atom_recovery import (
 
 
 class AtomRecovery(Metric):
-    """Whether a planted dictionary was found: the best match among the learnt atoms of every true one.
+    """How well a planted dictionary was found: the best match of each true atom among the learnt atoms.
 
-    `update` takes `atoms`, (m, d), which replace those of the last update, and raises ValueError for anything else.
+    `update` takes `atoms`, (m, d), in place of those of the last update, and raises ValueError for anything else.
     `compute` returns a dict of 0-dim float64: `mean_max_cosine` in [-1, 1], the mean over the true atoms of the largest
-    cosine similarity with a learnt one, and `fraction_above` in [0, 1], the share of them for which it is above the
-    threshold; NaN before the first update.
+    cosine similarity with a learnt atom, and `fraction_above` in [0, 1], the share of true atoms for which this cosine
+    is above the threshold; NaN before the first update.
 
     Args:
         true_atoms: planted features, (f, d); rows of any length but 0.
@@ -40,7 +40,7 @@ class AtomRecovery(Metric):
 
     is_differentiable: bool = True
     higher_is_better: bool = True
-    # The result of the latest atoms is no reduction of earlier ones; `forward` must not take it for one.
+    # The result depends on the latest atoms only, so `forward` must not merge it with earlier states.
     full_state_update: bool = True
 
     mean_max_cosine: Tensor
@@ -49,10 +49,10 @@ class AtomRecovery(Metric):
     def __init__(self, true_atoms: Tensor, threshold: float = 0.9, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check_recovery(true_atoms, threshold)
-        # No buffer: `module.half()` would round it.
+        # Not a buffer, because `module.half()` would round it.
         self.true_atoms = true_atoms.detach()
         self.threshold = threshold
-        # The mean over processes, which all hold the same atoms, is what each of them has.
+        # All processes hold the same atoms, so the mean over processes equals the value of each.
         self.add_state("mean_max_cosine", torch.tensor(math.nan, dtype=torch.float64), dist_reduce_fx="mean")
         self.add_state("fraction_above", torch.tensor(math.nan, dtype=torch.float64), dist_reduce_fx="mean")
 

@@ -1,4 +1,4 @@
-"""How many times its largest coefficient a code sums to, S_p."""
+"""The sum of a code's coefficients in units of its largest one, S_p."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How much the objective of codes exceeds that of the exact ones."""
+"""How far the objective of codes exceeds that of exact codes."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from sparsecode_pl.metrics.functional.coding_gap import _coding_gap_compute, _co
 
 
 class CodingGap(Metric):
-    r"""Relative excess of the objective over what no codes can undercut (arXiv 2310.07837, eq. 1 and appendix C).
+    r"""Relative excess of the objective over a lower bound for all codes (arXiv 2310.07837, eq. 1 and appendix C).
 
     .. math:: \frac{\sum_j P_j - D_j}{\sum_j D_j}, \quad
         P_j = \lVert x_j - \hat{x}_j \rVert_2^2 + \lambda \lVert c_j \rVert_1
 
     `update` takes `codes`, coefficients >= 0, (n, m), dense or CSR; `residual`, activations minus their reconstruction,
-    (n, d); `lam`, the penalty > 0 of this batch; and `bound`, D, a lower bound of each sample's objective over all
-    codes >= 0, (n,), such as `functional.lower_bound` gives. It raises ValueError for anything else. `compute` returns
-    a 0-dim float64 >= 0 but for rounding; NaN if there were no rows, or if all activations were zero.
+    (n, d); `lam`, the penalty > 0 of this batch; and `bound`, D, a lower bound on each sample's objective over all
+    codes >= 0, (n,), such as `functional.lower_bound` returns. It raises ValueError for anything else. `compute`
+    returns a 0-dim float64 >= 0 up to rounding; NaN if there were no rows, or if all activations were zero.
 
     Args:
         kwargs: those of `torchmetrics.Metric`.

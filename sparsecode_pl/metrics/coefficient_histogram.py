@@ -17,7 +17,8 @@ class CoefficientHistogram(Metric):
     """Histogram of the non-zero coefficients divided by lam, in bins evenly spaced on a logarithmic axis.
 
     `update` takes `codes`, coefficients >= 0, (n, m), dense or CSR, and `lam`, the penalty > 0 of this batch. It raises
-    ValueError for anything else. `compute` returns counts, (num_bins,) int64; the end bins hold what lies beyond them.
+    ValueError for anything else. `compute` returns counts, (num_bins,) int64; values beyond the
+    edges count in the end bins.
 
     Args:
         num_bins: bins, >= 1.

@@ -10,13 +10,14 @@ from sparsecode_pl.metrics.functional.explained_variance import _explained_varia
 
 
 class ExplainedVariance(Metric):
-    r"""Explained variance, about the mean of all rows scored.
+    r"""Explained variance about the mean of all scored rows.
 
     .. math:: 1 - \frac{\sum_j \lVert x_j - \hat{x}_j \rVert_2^2}{\sum_j \lVert x_j - \bar{x} \rVert_2^2}
 
     `update` takes `residual`, activations minus their reconstruction, and `x`, the activations, both (n, d), and raises
-    ValueError for anything else. `compute` returns a 0-dim float64 <= 1, negative if the mean would be the better
-    reconstruction; NaN if rows are missing or all equal. Every process must have seen a batch, which may be empty.
+    ValueError for anything else. `compute` returns a 0-dim float64 <= 1, negative if the mean is a better
+    reconstruction; NaN if there are no rows or all are equal. Every process must see at least one batch, which may be
+    empty.
 
     Args:
         kwargs: those of `torchmetrics.Metric`.

@@ -15,8 +15,8 @@ from sparsecode_pl.metrics.functional.mean_max_coefficient import (
 class MeanMaxCoefficient(Metric):
     """Mean of the samples' largest coefficients; the adaptive penalty is a tenth of it (arXiv 2310.07837, section 3).
 
-    `update` takes `codes`, coefficients >= 0, (n, m), dense or CSR, and raises ValueError for anything else; a row
-    without any counts as 0. `compute` returns a 0-dim float64 >= 0 in the units of the codes; NaN without any rows.
+    `update` takes `codes`, coefficients >= 0, (n, m), dense or CSR, and raises ValueError for anything else. An
+    all-zero row counts as 0. `compute` returns a 0-dim float64 >= 0 in the units of the codes; NaN without rows.
 
     Args:
         kwargs: those of `torchmetrics.Metric`.

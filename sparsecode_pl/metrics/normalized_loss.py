@@ -16,8 +16,8 @@ class NormalizedLoss(Metric):
 
     `update` takes `codes`, coefficients >= 0, (n, m), dense or CSR; `residual`, activations minus their reconstruction,
     (n, d); and `lam`, the penalty > 0 of this batch. It raises ValueError for anything else. If lam differs between
-    batches, both L and lam times the maximum are summed with each sample's own. `compute` returns a 0-dim float64 >= 1;
-    NaN if there were no rows, and NaN with a warning if all codes were zero.
+    batches, each sample enters both sums, L and lam times the maximum, with its own lam. `compute` returns a 0-dim
+    float64 >= 1; NaN if there were no rows, and NaN with a warning if all codes were zero.
 
     Args:
         kwargs: those of `torchmetrics.Metric`.

@@ -1,1 +1,1 @@
-"""Small helpers that every part of the package may use: seeding, progress, atomic files, quiet libraries."""
+"""Small helpers that every part of the package may use: seeding, progress, memory, atomic files, quiet libraries."""

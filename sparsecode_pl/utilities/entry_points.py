@@ -21,7 +21,7 @@ def load(group: str, name: str, base: type[T]) -> type[T]:
     Args:
         group: the entry-point group.
         name: the plugin's name in it.
-        base: what the class must be a subclass of.
+        base: the class that it must be a subclass of.
 
     Raises:
         ValueError: no plugin has this name; the message suggests the nearest one.
@@ -48,11 +48,11 @@ def load_all(group: str, base: type[T]) -> dict[str, type[T]]:
 
 
 def unknown(name: str, names: Iterable[str]) -> str:
-    """The message for a name that no plugin has.
+    """The error message for a name that no plugin has.
 
     Args:
-        name: what was asked for.
-        names: what there is.
+        name: the unknown name.
+        names: the names of the installed plugins.
 
     Example:
         >>> unknown("gausian", ["Gaussian", "SparseLinear"])

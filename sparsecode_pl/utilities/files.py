@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic files: they appear whole or not at all."""
 
 import hashlib
 import os
@@ -10,14 +10,14 @@ PARTIAL = ".partial"
 
 
 def partial_path(path: Path) -> Path:
-    """Where a file is while it is written."""
+    """The path of a file while it is being written."""
     return path.with_name(path.name + PARTIAL)
 
 
 def publish(path: Path) -> None:
-    """Rename a partial file that is already synced, durably."""
+    """Rename a partial file, already synced, to its final name, durably."""
     partial_path(path).replace(path)
-    if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be
+    if os.name == "posix":  # other systems can neither open a folder nor need to
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -31,9 +31,9 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files that belong together: all of them are safe on the disk before the first takes its name.
+    """Write files that belong together: all are synced to disk before the first one is renamed.
 
-    A process that dies between two of the renames leaves the others whole under `partial_path`.
+    If the process dies between two renames, the remaining files are whole under `partial_path`.
     """
     try:
         for path, content in contents.items():
@@ -54,6 +54,6 @@ def _write_partial(path: Path, content: bytes) -> None:
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a whole file, as `sha256sum` prints it, after "sha256:"."""
+    """The SHA-256 of a file: "sha256:" and the digits that `sha256sum` prints."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

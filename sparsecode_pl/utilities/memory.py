@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-# Share of the free memory that a call may take unless told otherwise.
+# Share of the free memory that a call may take by default.
 _SHARE = 0.25
-# Bytes that a call may take in any case unless told otherwise: with less it would be very slow.
+# Bytes that a call may always take by default: with less it would be very slow.
 _LEAST = 64 * 2**20
-# Where Linux tells what the machine has, and what limits a container has.
+# Where Linux reports the memory of the machine and the limits of a container.
 _MACHINE, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -31,8 +31,8 @@ def memory_budget(memory: int | None, device: torch.device) -> int:
     """How many bytes a call may take.
 
     Args:
-        memory: bytes, >= 1, if the user has set them.
-        device: where the memory is taken.
+        memory: bytes, >= 1; None for the default.
+        device: the device whose memory is used.
 
     Returns:
         `memory` if it is given, else a quarter of the free memory of the device, but at least 64 MiB.
@@ -51,8 +51,8 @@ def memory_budget(memory: int | None, device: torch.device) -> int:
 def free_memory(device: torch.device) -> int:
     """How many bytes of a device are free now.
 
-    On the CPU this counts memory that the system can free by itself, such as cached files, and respects the limit of a
-    container. On a GPU it counts memory that PyTorch holds but does not use.
+    On the CPU this includes memory that the system can free by itself, such as cached files, and respects the limit of
+    a container. On a GPU it includes memory that PyTorch holds but does not use.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -72,7 +72,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def total_memory(device: torch.device) -> int:
-    """How many bytes a device has in all, free or not; on the CPU, no more than the limit of a container."""
+    """How many bytes a device has in total; on the CPU, at most the limit of a container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     limit = _container_limit()
@@ -84,7 +84,7 @@ def _physical_memory() -> int:
 
 
 def _container_limit() -> int | None:
-    """The limit that the container has, in bytes; None where there is none."""
+    """The limit of the container in bytes; None if there is none."""
     limit = _CONTAINER / "memory.max"
     text = limit.read_text().strip() if limit.is_file() else "max"
     return None if text == "max" else int(text)

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def to_json(value: Any) -> Any:
-    """The same value with null in place of numbers that JSON has no word for (NaN and the infinities)."""
+    """The value with None in place of NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {str(name): to_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

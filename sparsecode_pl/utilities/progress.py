@@ -1,4 +1,4 @@
-"""Progress of long work on the terminal: one display, whose lines are the pieces of work under way."""
+"""Progress of long work on the terminal: one display, with a line for each running piece of work."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextCo
 from rich.progress import Progress as Display
 from rich.text import Text
 
-# The display of the outermost work under way, to which work within it adds lines.
+# The display of the outermost piece of work. Work within it adds lines.
 _display: ContextVar[Display | None] = ContextVar("display", default=None)
 # What the work under way belongs to; it stands before the descriptions.
 _title: ContextVar[str] = ContextVar("title", default="")
@@ -33,17 +33,17 @@ def titled(title: str) -> Iterator[None]:
 
 
 class Progress:
-    """A line that tells how much of some work is done and what time is left; a context manager.
+    """A line that shows how much work is done and how much time is left; a context manager.
 
-    Work within other work adds its line below that of the other, and takes it away when it is done, so that nothing
-    scrolls. Only the first process shows anything.
+    Work within other work adds its line below the outer one, and removes it at the end, so that nothing scrolls. Only
+    the first process shows anything.
 
     Args:
-        description: what is being done.
-        total: how much there is to do, None if unknown.
-        unit: of what.
-        done: how much of it was done before, which tells nothing about the speed.
-        rate: whether to show how much is done a second.
+        description: the work.
+        total: amount of work, None if unknown.
+        unit: unit of the amount.
+        done: amount that was done before; it does not count for the speed.
+        rate: whether to show the amount per second.
     """
 
     def __init__(
@@ -76,20 +76,20 @@ class Progress:
             self._own = None
 
     def advance(self, amount: float) -> None:
-        """So much more is done."""
+        """Add to the amount done."""
         self._shown.advance(self._task, amount)
 
     def begin(self, description: str, total: float | None) -> None:
-        """Start the line anew for the next piece of the work."""
+        """Restart the line for the next piece of work."""
         fields = {**self._fields, "before": 0, "note": ""}
         self._shown.reset(self._task, description=_entitled(description), total=total, **fields)  # type: ignore[arg-type]
 
     def set(self, completed: float, note: str = "") -> None:
-        """So much is done in all.
+        """Set the amount done.
 
         Args:
-            completed: how much.
-            note: stands at the end of the line.
+            completed: amount done in total.
+            note: text at the end of the line.
         """
         self._shown.update(self._task, completed=completed, note=note)
 
@@ -106,7 +106,7 @@ def _redirect_logs() -> list[tuple[StreamHandler[Any], Any]]:
 
 
 def shows_progress() -> bool:
-    """Whether there is a terminal on which progress shows."""
+    """Whether there is a terminal to show progress on."""
     return Console().is_terminal
 
 
@@ -125,7 +125,7 @@ def _new_display() -> Display:
 
 
 class _Amount(ProgressColumn):
-    """How much of how much, and how much a second."""
+    """The amount done, the total and the amount per second."""
 
     def render(self, task: Task) -> Text:
         if task.total is None and not task.completed:
@@ -137,7 +137,7 @@ class _Amount(ProgressColumn):
 
 
 class _TimeLeft(ProgressColumn):
-    """The time left if what is to be done goes as what has been done."""
+    """The time left at the average speed so far."""
 
     def render(self, task: Task) -> Text:
         done = task.completed - task.fields["before"]
@@ -147,7 +147,7 @@ class _TimeLeft(ProgressColumn):
 
 
 def duration(seconds: float) -> str:
-    """A time for people.
+    """A time in words.
 
     Example:
         >>> duration(5), duration(90), duration(4000)

@@ -1,19 +1,19 @@
-"""Lightning's remarks that say nothing to a user of this project."""
+"""Silences messages of Lightning that do not concern users of this package."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import Filter, LogRecord, getLogger
 
-# How remarks begin that are the same at each of many fits.
+# Beginnings of messages that are the same at each of many fits.
 _DEVICES = ("GPU available", "TPU available", "HPU available", "LOCAL_RANK:", "You are using a CUDA device", "Using ")
-# How remarks begin that say no more than the progress does.
+# Beginnings of messages that the progress display makes redundant.
 _ROUTINE = ("`Trainer.fit` stopped", "lam has settled")
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch")
 
 
 def quiet_lightning() -> None:
-    """Silence an advertisement and two warnings for good, and let remarks about devices through once."""
+    """Silence an advertisement and two warnings for good, and show each message about devices once."""
     for name in _LOGGERS:
         getLogger(name).addFilter(_Once())
     _ignore_warnings()
@@ -21,7 +21,7 @@ def quiet_lightning() -> None:
 
 @contextmanager
 def quiet_fits() -> Iterator[None]:
-    """For many fits, let remarks about devices through once, and routine ones not at all; undone at the end."""
+    """During many fits, show each message about devices once, and routine messages never."""
     filters = [(getLogger(name), _Once(_ROUTINE)) for name in _LOGGERS]
     for logger, once in filters:
         logger.addFilter(once)
@@ -35,10 +35,10 @@ def quiet_fits() -> Iterator[None]:
 
 
 class _Once(Filter):
-    """Lets remarks about devices through once, and advertisements never.
+    """Shows each message about devices once, and advertisements never.
 
     Args:
-        never: how other remarks begin that are not let through.
+        never: beginnings of other messages that are never shown.
     """
 
     def __init__(self, never: tuple[str, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Work that one of several processes does for all."""
+"""Work that one process does for all."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def from_rank_zero(compute: Callable[[], T]) -> T:
-    """What `compute` gives on the first process, on every process; the others wait for it.
+    """Call `compute` on the first process and return its result on every process; the others wait.
 
-    Numbers that decide what happens next must not differ in the last digit from one process to another. An exception
-    is raised on every process.
+    This is for numbers that decide what happens next, because they must not differ between processes even in the last
+    digit. An exception is raised on every process.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return compute()
@@ -20,7 +20,7 @@ def from_rank_zero(compute: Callable[[], T]) -> T:
     if torch.distributed.get_rank() == 0:
         try:
             outcome[0] = compute()
-        except Exception as error:  # the others would wait for ever
+        except Exception as error:  # otherwise the others would wait for ever
             outcome[1] = error
     torch.distributed.broadcast_object_list(outcome, src=0)
     if outcome[1] is not None:

@@ -1,4 +1,4 @@
-"""Versions of what results depend on."""
+"""Versions of the packages that results depend on."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -7,7 +7,7 @@ _PACKAGES = ("sparsecode-pl", "torch", "lightning", "torchmetrics", "numba", "nu
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on; one that is not installed is left out."""
+    """Versions of Python and of the packages that results depend on. Packages not installed are left out."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -150,8 +150,8 @@ def test_a_tolerance_out_of_range_is_refused(tolerance):
 @pytest.mark.parametrize(
     ("lam", "settings", "message"),
     [
-        (0.3, {}, "lam is 0.3, but AdaptivePenalty would change it: leave one out"),
-        (None, {"limit_val_batches": 0}, "limit_val_batches is 0, but AdaptivePenalty needs the scores"),
+        (0.3, {}, "lam is 0.3, but AdaptivePenalty would change it: remove one of them"),
+        (None, {"limit_val_batches": 0}, "limit_val_batches is 0, but AdaptivePenalty needs scores"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused_before_training(data, fit, monkeypatch, lam, settings, message):

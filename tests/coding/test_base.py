@@ -123,7 +123,7 @@ def test_settings_import_and_run_nothing(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     no_class = "sparsecode_pl.coding.Coder.settings"
     for path in ("evil_coders.Evil", "subprocess.Popen", "os.system", no_class, "nothing", ""):
-        with pytest.raises(ValueError, match=r"coder is .* no coder that is known here: import the package"):
+        with pytest.raises(ValueError, match=r"coder is .* not a known coder: import the package"):
             Coder.from_settings({"class_path": path, "init_args": {"args": ["true"]}})
     assert "evil_coders" not in sys.modules
 
@@ -140,7 +140,7 @@ def test_an_entry_point_lets_a_coder_be_found(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "entry_points", lambda group: points if group == base.CODERS else [])
     for path in ("Theirs", "their_coders.Theirs"):
         assert Coder.from_settings({"class_path": path, "init_args": {"max_atoms": 2}}).max_atoms == 2
-    with pytest.raises(ValueError, match="coder is 'No', which is no coder"):
+    with pytest.raises(ValueError, match="coder is 'No', which is not a known coder"):
         Coder.from_settings({"class_path": "No"})
 
 

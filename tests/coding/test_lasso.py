@@ -251,7 +251,7 @@ def bad_inputs():
     yield "dense", (x, atoms, 0.1), {"warm_start": codes.to_dense()}, "warm_start is torch.strided .* give sparse CSR"
     yield "rows", (x[:3], atoms, 0.1), {"warm_start": codes}, r"warm_start .* shape \(4, 5\) .* codes \(3, 5\)"
     yield "sign", (x, atoms, 0.1), {"warm_start": negative}, "warm_start has values that are negative"
-    yield "indices", (x, atoms, 0.1), {"warm_start": outside}, "warm_start is no valid CSR matrix"
+    yield "indices", (x, atoms, 0.1), {"warm_start": outside}, "warm_start is not a valid CSR matrix"
 
 
 @pytest.mark.parametrize(("arguments", "options", "message"), [pytest.param(*b[1:], id=b[0]) for b in bad_inputs()])

@@ -21,7 +21,7 @@ def test_shards_load_back_in_the_order_of_the_rows(tmp_path):
 def test_missing_and_doubled_rows_are_refused(tmp_path):
     dense = torch.rand(4, 3)
     shard(dense, [0, 1, 3], tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="3 rows, but not each of 0 to 2 once"):
+    with pytest.raises(ValueError, match="3 rows, but not each of rows 0 to 2: predict again"):
         load_codes(tmp_path)
     shard(dense, [1, 2], tmp_path / "b.safetensors")
     with pytest.raises(ValueError, match="5 rows"):

@@ -38,7 +38,7 @@ def test_a_control_of_an_earlier_form_is_shown_the_new_one(run, make_data, no_fi
         TypeError, match=r"(?s)OldControl.of returned TensorActivations.*def of\(self, source: Source\)"
     ):
         run(SparseCodingModule(16), make_data(), OldControl())
-    with pytest.raises(TypeError, match="controls have a int: give a Control, or data of the same width"):
+    with pytest.raises(TypeError, match="controls contain a int: give a Control, or data of the same width"):
         run(SparseCodingModule(16), make_data(), 3)
 
 

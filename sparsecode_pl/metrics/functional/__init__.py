@@ -1,4 +1,4 @@
-"""The metrics as functions of one batch; the classes of the same names in `sparsecode_pl.metrics` accumulate."""
+"""The metrics as functions of one batch. The classes in `sparsecode_pl.metrics` accumulate over batches."""
 
 from sparsecode_pl.metrics.functional.atom_activity import atom_activity
 from sparsecode_pl.metrics.functional.atom_recovery import AtomRecoveryScore, atom_recovery

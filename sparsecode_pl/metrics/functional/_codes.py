@@ -1,6 +1,6 @@
-"""What the metrics share: checks of what they are given, and sums over codes, dense or CSR.
+"""Helpers that the metrics share: input checks, and sums over codes, dense or CSR.
 
-Sums are taken in float64 whatever the dtype of the input, and no dense (n, m) array is made from a CSR tensor.
+Sums are taken in float64 whatever the input dtype, and CSR codes are never made dense.
 """
 
 import math
@@ -11,10 +11,10 @@ from torchmetrics.utilities.prints import rank_zero_warn
 
 
 def check_codes(codes: Tensor, residual: Tensor | None = None) -> None:
-    """Check the shape and layout of codes, and that a residual has as many rows. Reads no values.
+    """Check the shape and layout of codes, and that a residual has as many rows. Values are not read.
 
     Raises:
-        ValueError: codes are not a floating-point matrix with columns, dense or CSR, or residual is not (n, d).
+        ValueError: codes are not a floating-point matrix (n, m), m >= 1, dense or CSR; or residual is not (n, d).
     """
     if codes.ndim != 2 or codes.shape[1] == 0 or not codes.is_floating_point():
         raise ValueError(
@@ -25,12 +25,12 @@ def check_codes(codes: Tensor, residual: Tensor | None = None) -> None:
     if residual is not None and (residual.ndim != 2 or len(residual) != len(codes)):
         raise ValueError(
             f"residual has shape {tuple(residual.shape)}, but there are {len(codes)} rows of codes: "
-            f"give ({len(codes)}, d), of the same samples"
+            f"give ({len(codes)}, d), for the same samples"
         )
 
 
 def check_penalty(lam: float | Tensor) -> None:
-    """Check a penalty, unless it is on a device: reading it there would wait for the device.
+    """Check a penalty. A tensor that is not on the CPU is not read, because that would wait for its device.
 
     Raises:
         ValueError: not a single finite number above 0.
@@ -41,16 +41,16 @@ def check_penalty(lam: float | Tensor) -> None:
         if lam.device.type != "cpu":
             return
     if not (math.isfinite(lam) and lam > 0):
-        raise ValueError(f"lam is {float(lam)}: give a finite penalty above 0, the one that the codes were found with")
+        raise ValueError(f"lam is {float(lam)}: give a finite penalty above 0, the one used to find the codes")
 
 
 def stored_values(codes: Tensor) -> Tensor:
-    """All coefficients that are stored, zeros among them."""
+    """All stored coefficients, including zeros."""
     return codes.values() if codes.layout == torch.sparse_csr else codes
 
 
 def row_maxima(codes: Tensor) -> Tensor:
-    """Largest coefficient of each row, 0 for a row without any, (n,)."""
+    """Largest coefficient of each row, 0 for an empty row, (n,)."""
     if codes.layout == torch.sparse_csr:
         return torch.segment_reduce(codes.values(), "max", offsets=codes.crow_indices(), initial=0.0)
     return codes.amax(dim=1)
@@ -63,7 +63,7 @@ def squared_norm(x: Tensor) -> Tensor:
 
 
 def divide_by_maxima(total: Tensor, maxima: Tensor, rows: int | Tensor, name: str) -> Tensor:
-    """A sum over samples divided by the sum of their row maxima; NaN, with a warning, if all codes are zero."""
+    """Divide a sum over samples by the sum of their row maxima. NaN, with a warning, if all codes are zero."""
     if maxima == 0:
         if rows:
             rank_zero_warn(f"{name} is NaN, because every code is zero: lam is too large for the data, lower it")

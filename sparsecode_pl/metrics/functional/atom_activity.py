@@ -20,10 +20,10 @@ def _atom_activity_compute(counts: Tensor, rows: int | Tensor) -> Tensor:
 
 
 def atom_activity(codes: Tensor) -> Tensor:
-    """Frequency of each atom: the share of samples that use it. Dead atoms have 0.
+    """Frequency of each atom: the share of samples that use it; 0 for dead atoms.
 
     Args:
-        codes: coefficients >= 0, (n, m), dense or CSR. A zero stored in a CSR tensor is no use.
+        codes: coefficients >= 0, (n, m), dense or CSR. A zero stored in a CSR tensor does not count.
 
     Returns:
         (m,) float64 in [0, 1]; NaN if there are no rows.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-#: Most bytes of the cosines held at once.
+#: Maximum bytes of cosines held at once.
 _CHUNK_BYTES = 2**28
 
 
@@ -14,7 +14,7 @@ class AtomRecoveryScore(NamedTuple):
     """How well the learnt atoms match the true ones.
 
     Attributes:
-        mean_max_cosine: mean over the true atoms of the largest cosine similarity with a learnt one, 0-dim float64.
+        mean_max_cosine: mean over the true atoms of the largest cosine similarity with a learnt atom, 0-dim float64.
         fraction_above: share of the true atoms whose largest cosine similarity is above the threshold, 0-dim float64.
     """
 
@@ -26,7 +26,7 @@ def _check_recovery(true_atoms: Tensor, threshold: float) -> None:
     if true_atoms.ndim != 2 or true_atoms.numel() == 0:
         raise ValueError(f"true_atoms have shape {tuple(true_atoms.shape)}: give a matrix (f, d), one row per feature")
     norms = torch.linalg.vector_norm(true_atoms, dim=1)
-    wrong = ~(norms > 0) | norms.isinf()  # so written, NaN is wrong too
+    wrong = ~(norms > 0) | norms.isinf()  # negated, so that NaN is wrong too
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise ValueError(
@@ -42,7 +42,7 @@ def _atom_recovery_update(true_atoms: Tensor, atoms: Tensor) -> Tensor:
     if atoms.ndim != 2 or atoms.numel() == 0 or atoms.shape[1] != true_atoms.shape[1]:
         width = true_atoms.shape[1]
         raise ValueError(f"atoms have shape {tuple(atoms.shape)}, but true_atoms have width {width}: give (m, {width})")
-    # At least float32, since half precision would only tell cosines a few thousandths apart.
+    # At least float32: half precision cannot distinguish cosines that differ by less than a few thousandths.
     dtype = torch.promote_types(torch.promote_types(true_atoms.dtype, atoms.dtype), torch.float32)
     tiny = torch.finfo(dtype).tiny
     directions = normalize(atoms.to(dtype), eps=tiny).T
@@ -57,7 +57,7 @@ def _atom_recovery_compute(cosines: Tensor, threshold: float) -> AtomRecoverySco
 
 
 def atom_recovery(true_atoms: Tensor, atoms: Tensor, threshold: float = 0.9) -> AtomRecoveryScore:
-    """Whether a planted dictionary was found: the best match among the learnt atoms of every true one.
+    """How well a planted dictionary was found: the best match of each true atom among the learnt atoms.
 
     Args:
         true_atoms: planted features, (f, d); rows of any length but 0.

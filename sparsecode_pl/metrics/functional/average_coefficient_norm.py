@@ -1,4 +1,4 @@
-"""How many times its largest coefficient a code sums to, S_p."""
+"""The sum of a code's coefficients in units of its largest one, S_p."""
 
 import math
 
@@ -10,11 +10,11 @@ from sparsecode_pl.metrics.functional._codes import check_codes, divide_by_maxim
 
 def _check_exponent(p: float) -> None:
     if not (math.isfinite(p) and p > 0):
-        raise ValueError(f"p is {p}: give a finite exponent above 0, such as 1; nonzero_entries is the case of 0")
+        raise ValueError(f"p is {p}: give a finite exponent above 0, such as 1; for p = 0 use nonzero_entries")
 
 
 def _power_sum(values: Tensor, p: float) -> Tensor:
-    # At p = 1 without a float64 copy of the codes.
+    # p = 1 needs no float64 copy of the codes.
     return values.sum(dtype=torch.float64) if p == 1 else values.double().pow(p).sum()
 
 
@@ -34,7 +34,7 @@ def average_coefficient_norm(codes: Tensor, p: float = 1.0) -> Tensor:
     .. math:: S_p = \frac{\sum_{ij} c_{ji}^p}{\sum_j \max_i c_{ji}^p}
 
     A ratio of sums over samples, not a mean of ratios. With p = 1 and equal coefficients it is the number of active
-    features; small coefficients count for less, which makes it more robust to noise than N0.
+    features. Small coefficients count less, which makes it more robust to noise than N0.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR.

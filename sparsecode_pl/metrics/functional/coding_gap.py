@@ -1,4 +1,4 @@
-"""How much the objective of codes exceeds that of the exact ones."""
+"""How far the objective of codes exceeds that of exact codes."""
 
 import math
 
@@ -21,26 +21,25 @@ def _coding_gap_compute(objective: Tensor, bounds: Tensor) -> Tensor:
 
 
 def coding_gap(codes: Tensor, residual: Tensor, lam: float | Tensor, bound: Tensor) -> Tensor:
-    r"""Relative excess of the objective over what no codes can undercut (arXiv 2310.07837, eq. 1 and appendix C).
+    r"""Relative excess of the objective over a lower bound for all codes (arXiv 2310.07837, eq. 1 and appendix C).
 
     .. math:: \frac{\sum_j P_j - D_j}{\sum_j D_j}, \quad
         P_j = \lVert x_j - \hat{x}_j \rVert_2^2 + \lambda \lVert c_j \rVert_1
 
-    The paper defines its scores by the exact codes and computes them with greedy ones: this is what the greedy step
-    misses.
+    The paper defines its scores with exact codes but computes them with greedy codes. This measures the difference.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR.
         residual: activations minus their reconstruction, (n, d), in the units of the codes.
         lam: penalty > 0, in the same units.
-        bound: D, a lower bound of each sample's objective over all codes >= 0, (n,), such as `lower_bound` gives.
+        bound: D, a lower bound on each sample's objective over all codes >= 0, (n,), such as `lower_bound` returns.
 
     Returns:
-        0-dim float64 >= 0 but for rounding. NaN if there are no rows, or if all activations are zero.
+        0-dim float64 >= 0 up to rounding. NaN if there are no rows, or if all activations are zero.
 
     Raises:
-        ValueError: codes are not a float matrix, dense or CSR; residual or bound has other rows; lam is not finite and
-            > 0.
+        ValueError: codes are not a float matrix, dense or CSR; residual or bound has another number of rows; lam is not
+            finite and > 0.
 
     Example:
         >>> import torch
@@ -52,20 +51,20 @@ def coding_gap(codes: Tensor, residual: Tensor, lam: float | Tensor, bound: Tens
 
 
 def lower_bound(codes: Tensor, residual: Tensor, lam: float | Tensor, gap: Tensor) -> Tensor:
-    """What no codes of a sample can have as objective, from codes with a certificate.
+    """Lower bound on the objective of all codes of a sample, from codes with a certificate.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR.
         residual: activations minus their reconstruction, (n, d), in the units of the codes.
         lam: penalty > 0, in the same units.
-        gap: of each sample, duality gap over its objective, in [0, 1], (n,), as `lasso_encode` gives.
+        gap: duality gap of each sample over its objective, in [0, 1], (n,), as `lasso_encode` returns.
 
     Returns:
-        Lower bounds of the objective, (n,) float64.
+        Lower bounds on the objective, (n,) float64.
 
     Raises:
-        ValueError: codes are not a float matrix, dense or CSR; residual or gap has other rows; lam is not finite and
-            > 0.
+        ValueError: codes are not a float matrix, dense or CSR; residual or gap has another number of rows; lam is not
+            finite and > 0.
 
     Example:
         >>> import torch
@@ -88,5 +87,5 @@ def _check_per_row(values: Tensor, name: str, rows: int) -> None:
     if values.shape != (rows,):
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}, but there are {rows} rows of codes: "
-            f"give ({rows},), a number for each sample"
+            f"give ({rows},), one number for each sample"
         )

@@ -25,7 +25,7 @@ def _coefficient_histogram_update(codes: Tensor, lam: float | Tensor, num_bins: 
     check_penalty(lam)
     values = stored_values(codes)
     values = values[values != 0].double() / lam
-    # Without the outer edges, the end bins take what lies beyond them.
+    # The outer edges are left out, so that the end bins include all values beyond them.
     inner_edges = _coefficient_histogram_edges(num_bins, low, high, values.device)[1:-1]
     return torch.bincount(torch.bucketize(values, inner_edges, right=True), minlength=num_bins)
 
@@ -36,7 +36,7 @@ def coefficient_histogram(
     """Histogram of the non-zero coefficients divided by lam.
 
     Bin k holds `edges[k] <= c / lam < edges[k + 1]`, where `edges = numpy.geomspace(low, high, num_bins + 1)`; values
-    beyond the edges go in the end bins.
+    beyond the edges count in the end bins.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR. A zero stored in a CSR tensor is left out.

@@ -9,8 +9,8 @@ from sparsecode_pl.metrics.functional._codes import squared_norm
 
 
 def _explained_variance_update(residual: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Sums of squared residuals, of x (d,) and of its squares, and the number of rows."""
-    # torchmetrics' own classes sum in the dtype of the input; from float32 rows with a large mean that is noise.
+    """Sum of squared residuals, sum of x (d,), sum of its squares, and the number of rows."""
+    # torchmetrics' own classes sum in the input dtype; for float32 rows with a large mean the result is noise.
     if x.ndim != 2 or residual.shape != x.shape:
         raise ValueError(
             f"residual has shape {tuple(residual.shape)}, but x {tuple(x.shape)}: give both as (n, d), of the same rows"
@@ -22,13 +22,13 @@ def _explained_variance_compute(
     squared_residuals: Tensor, sum_x: Tensor, sum_squares: Tensor, rows: int | Tensor
 ) -> Tensor:
     variation = sum_squares - sum_x.square().sum() / rows
-    # Below this, the difference is rounding and a quotient by it would be a number without meaning.
+    # A smaller difference is only rounding error, and dividing by it would be meaningless.
     rounding = 8 * torch.finfo(torch.float64).eps * sum_squares
     return torch.where(variation > rounding, 1 - squared_residuals / variation, math.nan)
 
 
 def explained_variance(residual: Tensor, x: Tensor) -> Tensor:
-    r"""Explained variance, about the mean of all rows scored.
+    r"""Explained variance about the mean of all scored rows.
 
     .. math:: 1 - \frac{\sum_j \lVert x_j - \hat{x}_j \rVert_2^2}{\sum_j \lVert x_j - \bar{x} \rVert_2^2}
 
@@ -37,7 +37,7 @@ def explained_variance(residual: Tensor, x: Tensor) -> Tensor:
         x: activations, (n, d), centred or not.
 
     Returns:
-        0-dim float64 <= 1, negative if the mean would be the better reconstruction. NaN if rows are missing or equal.
+        0-dim float64 <= 1, negative if the mean is a better reconstruction. NaN if there are no rows or all are equal.
 
     Raises:
         ValueError: residual and x are not matrices of one shape.

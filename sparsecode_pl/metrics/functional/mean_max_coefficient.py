@@ -20,7 +20,7 @@ def mean_max_coefficient(codes: Tensor) -> Tensor:
     """Mean of the samples' largest coefficients; the adaptive penalty is a tenth of it (arXiv 2310.07837, section 3).
 
     Args:
-        codes: coefficients >= 0, (n, m), dense or CSR. A row without any counts as 0.
+        codes: coefficients >= 0, (n, m), dense or CSR. An all-zero row counts as 0.
 
     Returns:
         0-dim float64 >= 0, in the units of the codes; NaN if there are no rows.

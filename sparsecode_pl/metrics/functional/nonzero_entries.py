@@ -7,7 +7,7 @@ from sparsecode_pl.metrics.functional._codes import check_codes, stored_values
 
 
 def _nonzero_entries_update(codes: Tensor) -> tuple[Tensor, int]:
-    """Number of non-zero coefficients, and of rows."""
+    """Number of non-zero coefficients, and number of rows."""
     check_codes(codes)
     return torch.count_nonzero(stored_values(codes)), len(codes)
 

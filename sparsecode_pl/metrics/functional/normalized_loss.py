@@ -22,7 +22,7 @@ def normalized_loss(codes: Tensor, residual: Tensor, lam: float | Tensor) -> Ten
 
     .. math:: L_{norm} = \frac{L}{\lambda \, \frac{1}{n} \sum_j \max_i c_{ji}}
 
-    It counts features as S_1 does, and charges for what the reconstruction misses: with residual 0 the two are equal.
+    It counts features as S_1 does, and adds the reconstruction error. With residual 0 the two are equal.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR.
@@ -33,7 +33,8 @@ def normalized_loss(codes: Tensor, residual: Tensor, lam: float | Tensor) -> Ten
         0-dim float64 >= 1. NaN if there are no rows, and NaN with a warning if all codes are zero.
 
     Raises:
-        ValueError: codes are not a float matrix, dense or CSR; residual has other rows; lam is not finite and > 0.
+        ValueError: codes are not a float matrix, dense or CSR; residual has another number of rows; lam is not
+            finite and > 0.
 
     Example:
         >>> import torch

@@ -6,9 +6,9 @@ from sparsecode_pl.metrics.functional.average_coefficient_norm import average_co
 
 
 def oracle_sparsity(true_codes: Tensor) -> Tensor:
-    """S_1 of the codes that synthetic data was made from: what S_1 and L_norm of a perfect decomposition would be.
+    """S_1 of the codes that synthetic data was made from: the S_1 and L_norm of a perfect decomposition.
 
-    About (a + 1) / 2 for a active features of uniform size; the paper calls a / 2 the correct value
+    It is about (a + 1) / 2 for `a` active features with uniform coefficients; the paper calls a / 2 the correct value
     (arXiv 2310.07837, section 3).
 
     Args:

@@ -31,7 +31,8 @@ def sparse_coding_loss(codes: Tensor, residual: Tensor, lam: float | Tensor) -> 
         0-dim float64 >= 0; the mean squared norm of x if all codes are zero, NaN if there are no rows.
 
     Raises:
-        ValueError: codes are not a float matrix, dense or CSR; residual has other rows; lam is not finite and > 0.
+        ValueError: codes are not a float matrix, dense or CSR; residual has another number of rows; lam is not
+            finite and > 0.
 
     Example:
         >>> import torch
