@@ -130,3 +130,18 @@ def test_a_bad_measurement_is_refused(refused, options, parts, measure_words):
     message = refused(*measure_words, *options)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_several_layers_are_refused_where_one_dictionary_is_meant(refused, store, quiet, checkpoint, command):
+    words = [] if command == "fit" else [f"--ckpt_path={checkpoint}"]
+    message = refused(command, "--data=ActivationStore", f"--data.path={store}", *quiet, *words)
+    assert "data are 2 layers (tiny layer 0, tiny layer model.mlp)" in message
+    assert "`sparsecode measure`" in message
+
+
+@pytest.mark.parametrize("command", ["measure", "cache"])
+def test_without_data_those_that_there_are_are_listed(refused, command):
+    message = refused(command)
+    assert "data is missing: give --data NAME, one of ActivationStore" in message
+    assert "SparseLinear" in message
