@@ -32,8 +32,8 @@ from record import medians, peer, processor, write
 from torch import Tensor
 
 from sparsecode_pl.coding import greedy_encode, reconstruct
-from sparsecode_pl.coding.greedy_numba import _greedy
-from sparsecode_pl.coding.scan_numba import use_torch_threads
+from sparsecode_pl.coding.kernels import greedy_rows
+from sparsecode_pl.coding.threads import chunk_rows, share_rows
 from sparsecode_pl.metrics.functional import explained_variance, sparse_coding_loss
 
 LAM = 0.1
@@ -182,11 +182,21 @@ def compare(active: float, loop: Loop | None, target: int) -> dict[str, Any]:
 def loops(dots: Tensor, gram: Tensor, loop: Loop | None) -> dict[str, float]:
     """Seconds of what follows the matrix products, ours, which sorts the codes too, and C's."""
     work, found = torch.empty_like(dots), buffers(*dots.shape)
-    ours = work.numpy(), gram.numpy(), np.float32(LAM / 2), dots.shape[1], found[0].numpy(), found[2].numpy()
-    calls: dict[str, Callable[[], Any]] = {"our loop alone": lambda: _greedy(*ours)}
+    table, settings = gram.numpy(), (np.float32(LAM / 2), len(gram))
+    num_rows = chunk_rows(len(dots), table[0].nbytes)
+
+    def start_thread() -> Callable[[slice], None]:
+        counts, room = np.empty(num_rows, np.int64), num_rows * len(gram)
+        out = counts, np.empty(room, np.int64), np.empty(room, np.float32)
+
+        def scan(rows: slice) -> None:
+            greedy_rows(work[rows].numpy(), table, *settings, *out)
+
+        return scan
+
+    calls: dict[str, Callable[[], Any]] = {"our loop alone": lambda: share_rows(len(dots), num_rows, start_thread)}
     if loop is not None:
         calls["C loop alone"] = lambda: loop(work, gram, *found)
-    use_torch_threads()
     for call in calls.values():
         work.copy_(dots)
         call()

@@ -1,6 +1,6 @@
 """What can be measured."""
 
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -28,7 +28,7 @@ class Codec(Protocol):
     def lam(self) -> float:
         """Penalty that the codes are found and scored at unless another is given, > 0."""
 
-    def bind(self) -> Self:
+    def bind(self) -> "Codec":
         """The same for many calls, with whatever is worth computing once for all of them; it may be itself."""
 
     def standardise(self, x: Tensor) -> Tensor:

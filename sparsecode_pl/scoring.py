@@ -25,6 +25,9 @@ from sparsecode_pl.metrics import (
     SparseCodingLoss,
 )
 
+#: Entry points of this group name the evaluations of other packages.
+EVALUATIONS = "sparsecode_pl.evaluations"
+
 #: The scores of a decomposition (paper, section 3), by the names used in logs and results.
 SCORES: dict[str, type[Metric]] = {
     "S1": AverageCoefficientNorm,

@@ -111,7 +111,7 @@ def _best_device() -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence transformers' report on the weights, which are checked here, and its bar; downloads keep theirs."""
-    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub.utils import enable_progress_bars  # type: ignore[attr-defined]
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -14,7 +14,7 @@ def model_file(model: str, name: str, revision: str | None = None) -> str | None
         name: of the file, such as "config.json".
         revision: branch, tag or commit on the hub.
     """
-    from transformers.utils import cached_file
+    from transformers.utils import cached_file  # type: ignore[attr-defined]
 
     try:
         return cached_file(model, name, revision=revision)

@@ -120,8 +120,11 @@ class SparseCodingProgress(ProgressBar):
     def note(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """What stands at the end of the line: lam and L_norm."""
         metrics = self.get_metrics(trainer, pl_module)
-        shown = {name.removeprefix("batch/"): value for name, value in metrics.items() if name != "v_num"}
-        return ", ".join(f"{name} {float(value):.3g}" for name, value in shown.items() if not isinstance(value, str))
+        return ", ".join(
+            f"{name.removeprefix('batch/')} {float(value):.3g}"
+            for name, value in metrics.items()
+            if name != "v_num" and not isinstance(value, str | dict)
+        )
 
     def _begin(self, description: str, total: float) -> None:
         if self._line is not None:

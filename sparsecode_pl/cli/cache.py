@@ -2,7 +2,7 @@
 
 import sys
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]  # its list is made at run time
 from lightning.pytorch.utilities import rank_zero_info
 
 from sparsecode_pl.cli.lightning import SparseCodingParser

@@ -70,6 +70,8 @@ class SparseCodingCLI(LightningCLI):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
+        if not isinstance(parser, SparseCodingParser):
+            return
         for name, command in self._further_commands.items():
             parser.commands.add_subcommand(name, command)
         # One line for each command, in place of the beginnings of Lightning's docstrings.

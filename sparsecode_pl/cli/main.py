@@ -7,9 +7,13 @@ from lightning.pytorch.cli import ArgsType
 from sparsecode_pl.cli import cache, export, plugins, report
 from sparsecode_pl.cli.lightning import SparseCodingCLI, SparseCodingParser
 from sparsecode_pl.cli.measure import MeasuringTrainer
+from sparsecode_pl.coding import Coder
+from sparsecode_pl.coding.base import CODERS
 from sparsecode_pl.data import ActivationDataModule, import_plugins
 from sparsecode_pl.measurement.trainer import TRAINER_DEFAULTS
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.scoring import EVALUATIONS, Evaluation
+from sparsecode_pl.utilities.entry_points import load_all
 from sparsecode_pl.utilities.quiet import quiet_lightning
 
 #: The commands that need no trainer. Each module has a `parser`, whose description is the command's help, and a `run`.
@@ -34,6 +38,8 @@ def main(args: ArgsType = None) -> None:
         COMMANDS[words[0]].run(words[1:])
         return
     import_plugins()  # so that their short names are known
+    load_all(EVALUATIONS, Evaluation)  # type: ignore[type-abstract]
+    load_all(CODERS, Coder)  # type: ignore[type-abstract]
     SparseCodingCLI(
         SparseCodingModule,
         ActivationDataModule,

@@ -1,5 +1,6 @@
 """`sparsecode measure`."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def run_measurement(
     data: ActivationDataModule,
     trainer: dict[str, Any],
     penalty: AdaptivePenalty,
-    trainer_class: type[Trainer],
+    trainer_class: Callable[..., Trainer],
     settings: dict[str, Any],
     *,
     controls: list[Control] | None,

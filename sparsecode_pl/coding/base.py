@@ -90,7 +90,7 @@ class Coder(ABC):
         path, arguments = settings.get("class_path"), settings.get("init_args") or {}
         if not isinstance(path, str) or not isinstance(arguments, dict):
             raise ValueError(f"coder is {settings}: give a class_path and, as a dictionary, its init_args")
-        coder = _find(path)
+        coder: type[Coder] = _find(path)
         try:
             inspect.signature(coder).bind(**arguments)
             return coder(**arguments)
@@ -162,6 +162,7 @@ def _path(kind: type) -> str:
 
 
 def _subclasses(kind: type) -> Iterator[type]:
+    each: type
     for each in kind.__subclasses__():
         yield each
         yield from _subclasses(each)

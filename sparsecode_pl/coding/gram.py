@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.coding.precision import full_precision
-from sparsecode_pl.coding.threads import share_rows
+from sparsecode_pl.coding.threads import chunk_rows, share_rows
 from sparsecode_pl.utilities.memory import memory_budget
 
 # Steps a sample that are reckoned with. The Gram matrix costs m products of d values for each atom; without it, each
 # step of each sample costs m such products.
 _STEPS = 32
-# Bytes of the Gram matrix that a thread computes at a time.
-_CHUNK_BYTES = 2 * 2**20
 
 
 def gram_matrix(atoms: Tensor, num_samples: int | None = None, memory: int | None = None) -> Tensor | None:
@@ -55,5 +53,5 @@ def _shared_product(atoms: Tensor) -> Tensor:
 
         return multiply
 
-    share_rows(len(atoms), max(16, _CHUNK_BYTES // gram[0].nbytes), start_thread)
+    share_rows(len(atoms), chunk_rows(len(atoms), gram[0].nbytes), start_thread)
     return torch.from_numpy(gram)

@@ -49,6 +49,6 @@ def codes_of_chunks(found: list[_Found], num_atoms: int, kind: type) -> Tensor:
         num_atoms: m.
         kind: dtype of the codes.
     """
-    nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, kind)
+    nothing: _Found = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, kind)
     counts, cols, values = (torch.from_numpy(np.concatenate(part)) for part in zip(nothing, *found, strict=True))
     return csr_codes(row_pointers(counts), cols, values, num_atoms)

@@ -69,7 +69,7 @@ def _bits(_: Any, value: types.Float) -> Any:
 
 
 @_compiled()
-def _find(dot: np.ndarray, top: Any, place: int) -> int:
+def _find(dot: np.ndarray, top: Any, place: int) -> Any:
     """The index of the value with the bits `top`, which stands at `place` or after it."""
     if top > 0:
         while _bits(dot[place]) != top:
@@ -78,7 +78,7 @@ def _find(dot: np.ndarray, top: Any, place: int) -> int:
 
 
 @_compiled()
-def _largest(dot: np.ndarray) -> int:
+def _largest(dot: np.ndarray) -> Any:
     """The atom of the largest correlation, the first of equals; any atom where no correlation is positive."""
     zero = _bits(dot.dtype.type(0))
     top, place = zero, 0
@@ -93,7 +93,7 @@ def _largest(dot: np.ndarray) -> int:
 
 
 @_compiled(fastmath={"contract"})
-def _subtract(dot: np.ndarray, row: np.ndarray, a: Any) -> int:
+def _subtract(dot: np.ndarray, row: np.ndarray, a: Any) -> Any:
     """Subtract `a` times a row of the Gram matrix, and return what `_largest` says of the result, in one pass."""
     zero = _bits(dot.dtype.type(0))
     top, place = zero, 0
@@ -239,7 +239,7 @@ def _relative_gap(
     count: int,
     place: int,
     half: float,
-) -> float:
+) -> Any:
     """The relative duality gap in float64, `place` being the best atom outside of the working set.
 
     The correlations `near` of the working set are computed afresh: without it, what the updates have rounded off would
@@ -295,7 +295,7 @@ def _solve(
         Number of non-zero codes, relative gap and number of sweeps.
     """
     kind = dot.dtype.type
-    # The working set: its atoms, their codes, the codes that `dot` accounts for, and their correlations. All are padded.
+    # The working set, padded: its atoms, their codes, the codes that `dot` accounts for, and their correlations.
     room = len(dot) + _LANES
     chosen = np.empty(room, np.int64)
     codes, reflected, moves = np.empty(room, dot.dtype), np.zeros(room, dot.dtype), np.empty(room, dot.dtype)

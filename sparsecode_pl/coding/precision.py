@@ -10,6 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from sparsecode_pl.coding.threads import beside_fork
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -24,8 +26,12 @@ def find_codes(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, 
     def guarded(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         given = (*args, *kwargs.values())
         device = next((value.device for value in given if isinstance(value, Tensor)), torch.device("cpu"))
-        with torch.no_grad(), full_precision(device):
-            return function(*args, **kwargs)
+
+        def call() -> _Result:
+            with torch.no_grad(), full_precision(device):
+                return function(*args, **kwargs)
+
+        return beside_fork(call)
 
     return guarded
 

@@ -375,7 +375,9 @@ def _folder(name: str | Path, revision: str | None, token: str | bool | None) ->
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=[WEIGHTS, CONFIG, README]))
+        return Path(
+            snapshot_download(str(name), revision=revision, token=token, allow_patterns=[WEIGHTS, CONFIG, README])
+        )
     except Exception as error:  # the hub's own errors are of many kinds, none of which names the cure
         reason = str(error).strip().partition("\n")[0]
         raise OSError(

@@ -74,8 +74,8 @@ class Fit:
     @classmethod
     def from_plain(cls, content: Mapping[str, Any], folder: Path | None) -> "Fit":
         """A fit from what `plain` gave."""
-        numbers = [_numbers(content.get(name, {})) for name in ("scores", "training_penalty_scores")]
-        return cls(content["seed"], folder, *numbers, content.get("error"))
+        scores, training = (_numbers(content.get(name, {})) for name in ("scores", "training_penalty_scores"))
+        return cls(content["seed"], folder, scores, training, content.get("error"))
 
     @classmethod
     def read(cls, folder: Path) -> "Fit | None":

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from sparsecode_pl.coding import greedy_encode, greedy_triton, reconstruct  # noqa: E402
+from sparsecode_pl.coding import greedy, greedy_encode, greedy_triton, reconstruct  # noqa: E402
 
 
 def problem(n, m, d, seed, dtype=torch.float64):
@@ -177,3 +177,29 @@ def test_where_the_kernel_does_not_run_a_warning_says_so(monkeypatch):
     with pytest.warns(UserWarning, match=r"does not run on cpu, .* RuntimeError: Failed to find C compiler"):
         assert not greedy_triton.runs_on(torch.device("cpu"))
     greedy_triton.runs_on.cache_clear()
+
+
+def test_the_probe_runs_without_autocast():
+    x, atoms = problem(4, 30, 8, seed=9, dtype=torch.float32)
+    expected = encode(x, atoms, 0.4)
+    greedy_triton.runs_on.cache_clear()
+    seen = []
+    probe = greedy_triton.greedy_triton
+
+    def watched(*arguments):
+        seen.append((torch.is_autocast_enabled(DEVICE), torch.is_grad_enabled()))
+        return probe(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, torch.autocast(DEVICE, torch.bfloat16):
+        patch.setattr(greedy_triton, "greedy_triton", watched)
+        patch.setattr(greedy, "_solver", solver_of_a_gpu)
+        found = greedy_encode(x, atoms, 0.4)
+    greedy_triton.runs_on.cache_clear()
+    assert seen == [(False, False)] * 2  # the probe and the call
+    torch.testing.assert_close(found.to_dense(), expected.to_dense())
+
+
+def solver_of_a_gpu(backend, device, num_atoms):
+    """What "auto" chooses on a GPU, for the interpreter too."""
+    assert greedy_triton.runs_on(device)
+    return greedy_triton.greedy_triton

@@ -145,7 +145,7 @@ def test_a_truncated_file(store):
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.truncate(size - 4)
-    with pytest.raises(ValueError, match=rf"mlp/00002.safetensors has {size - 4} bytes, and the manifest says {size}"):
+    with pytest.raises(ValueError, match=rf"mlp/00002.safetensors has {size - 4} bytes, but the manifest says {size}"):
         Store(store)
 
 

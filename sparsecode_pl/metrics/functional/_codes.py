@@ -58,7 +58,8 @@ def row_maxima(codes: Tensor) -> Tensor:
 
 def squared_norm(x: Tensor) -> Tensor:
     """Sum of all squares, without a float64 copy of x."""
-    return torch.linalg.vector_norm(x, dtype=torch.float64).square()
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=torch.float64)
+    return norm.square()
 
 
 def divide_by_maxima(total: Tensor, maxima: Tensor, rows: int | Tensor, name: str) -> Tensor:

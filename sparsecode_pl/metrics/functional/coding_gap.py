@@ -80,7 +80,7 @@ def lower_bound(codes: Tensor, residual: Tensor, lam: float | Tensor, gap: Tenso
         norms = torch.segment_reduce(codes.values().double(), "sum", offsets=codes.crow_indices(), initial=0)
     else:
         norms = codes.sum(dim=1, dtype=torch.float64)
-    squares = torch.linalg.vector_norm(residual, dim=1, dtype=torch.float64).square()
+    squares: Tensor = torch.linalg.vector_norm(residual, dim=1, dtype=torch.float64).square()
     return (squares + lam * norms) * (1 - gap)
 
 

@@ -20,7 +20,7 @@ def weights(model) -> dict[str, torch.Tensor]:
     return dict(model.named_parameters())
 
 
-def test_a_trained_model_is_loaded_ready_to_listen_to(saved_llama, tiny_models):
+def test_a_trained_model_is_loaded_ready_to_capture_from(saved_llama, tiny_models):
     model = load_model(str(saved_llama))
     assert isinstance(model, transformers.LlamaModel)
     assert not model.training
