@@ -7,15 +7,32 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
 from sparsecode_pl.data import StoreWriter, generator
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # GPU kernels run on the CPU, slowly
+
+
+# Remarks on runs that are small because they are tests; `pytest.warns` sees them all the same.
+SMALL_RUNS = [
+    ".*does not have many workers",
+    "The number of training batches",
+    "Be aware that when using `ckpt_path`",
+    "The dirpath has changed",
+    "lam has not settled",  # ours: the rounds are few
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for remark in SMALL_RUNS:
+        config.addinivalue_line("filterwarnings", f"ignore:{remark}")
 
 
 LAYERS = {"0": 3, "model.mlp": 5}
@@ -46,6 +63,22 @@ def _whole(shards: int = 3) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
     return (
         {layer: torch.cat([rows[layer] for rows, _ in blocks]) for layer in LAYERS},
         {name: torch.cat([columns[name] for _, columns in blocks]).int() for name in COLUMNS},
+    )
+
+
+@pytest.fixture
+def quiet_trainer(tmp_path) -> Callable[..., Trainer]:
+    """Makes trainers on one CPU that write and show nothing; any setting can be given, in place of these too."""
+    return partial(
+        Trainer,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
     )
 
 

@@ -14,19 +14,12 @@ def data() -> SparseLinear:
 
 
 @pytest.fixture
-def fit(tmp_path) -> Callable[..., Trainer]:
+def fit(quiet_trainer) -> Callable[..., Trainer]:
     """Fits with a quiet trainer, and returns that."""
 
     def fit(module: SparseCodingModule, data: SparseLinear, *callbacks: Callback, **settings) -> Trainer:
-        quiet = {
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-        }
-        here = {"accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path}
-        rounds = {"max_epochs": 2, "num_sanity_val_steps": 0, "log_every_n_steps": 10}
-        trainer = Trainer(**{**quiet, **here, **rounds, **settings, "callbacks": list(callbacks)})
+        rounds = {"max_epochs": 2, "log_every_n_steps": 10}
+        trainer = quiet_trainer(callbacks=list(callbacks), **{**rounds, **settings})
         trainer.fit(module, data)
         return trainer
 

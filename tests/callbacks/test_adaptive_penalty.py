@@ -3,16 +3,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from sparsecode_pl.callbacks import AdaptivePenalty
 from sparsecode_pl.coding import greedy_encode
 from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.module import SparseCodingModule
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
-unsettled = pytest.mark.filterwarnings("ignore:lam has not settled")
 
 
 class Rounds(Callback):
@@ -49,7 +46,6 @@ def test_begins_at_a_share_of_the_mean_norm(data, fit, scale):
     assert rounds.scored == pytest.approx([0.15 * norm], rel=1e-6)
 
 
-@unsettled
 def test_follows_the_mean_maximum_over_all_training_rows(data, fit):
     rounds = Rounds()
     fit(SparseCodingModule(16, expansion=2), data, rounds, AdaptivePenalty(0.2, tolerance=1e-9), max_epochs=4)
@@ -81,7 +77,6 @@ def test_warns_at_the_cap_and_leaves_the_penalty_that_was_scored(data, fit):
     assert float(module.lam) == rounds.scored[-1] == rounds.after[-1]
 
 
-@unsettled
 @pytest.mark.parametrize("eval_lam", [None, 0.1])
 def test_final_scores_are_those_of_the_final_dictionary(data, fit, eval_lam):
     module = SparseCodingModule(16, expansion=3, eval_lam=eval_lam)
@@ -104,18 +99,14 @@ def test_final_scores_are_those_of_the_final_dictionary(data, fit, eval_lam):
         assert found == pytest.approx(expected, rel=1e-6)
 
 
-@unsettled
-def test_scoring_alone_does_not_move_the_penalty(data, fit):
+def test_scoring_alone_does_not_move_the_penalty(data, fit, quiet_trainer):
     module, penalty = SparseCodingModule(16, expansion=2), AdaptivePenalty(tolerance=1e-9)
     fit(module, data, penalty, max_epochs=1)
     lam = float(module.lam)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", devices=1, callbacks=[penalty], **quiet)
-    trainer.validate(module, data, verbose=False)
+    quiet_trainer(callbacks=[penalty]).validate(module, data, verbose=False)
     assert float(module.lam) == lam
 
 
-@unsettled
 def test_one_fit_leaves_no_trace_in_the_next(data, fit):
     scores = []
     penalty = AdaptivePenalty(tolerance=1e-9)

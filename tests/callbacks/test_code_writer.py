@@ -1,13 +1,10 @@
 import pytest
 import torch
-from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from sparsecode_pl.callbacks import CodeWriter
 from sparsecode_pl.coding import load_codes
 from sparsecode_pl.module import SparseCodingModule
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 
 @pytest.fixture
@@ -17,13 +14,17 @@ def module(data, fit) -> SparseCodingModule:
     return module
 
 
-def predict(module, data, writer, **settings):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", devices=1, callbacks=[writer], **{**quiet, **settings})
-    trainer.predict(module, data, return_predictions=False)
+@pytest.fixture
+def predict(quiet_trainer):
+    """Predicts with a quiet trainer and a writer of codes."""
+
+    def predict(module, data, writer, **settings):
+        quiet_trainer(callbacks=[writer], **settings).predict(module, data, return_predictions=False)
+
+    return predict
 
 
-def test_the_shards_hold_the_codes_of_all_rows_in_order(module, data, tmp_path):
+def test_the_shards_hold_the_codes_of_all_rows_in_order(module, data, predict, tmp_path):
     folder = tmp_path / "deep" / "codes"
     predict(module, data, CodeWriter(str(folder)))
     assert len(list(folder.iterdir())) > 1  # so that order and joining are put to the test
@@ -34,12 +35,12 @@ def test_the_shards_hold_the_codes_of_all_rows_in_order(module, data, tmp_path):
     torch.testing.assert_close(loaded.values(), expected.values())
 
 
-def test_the_folder_is_in_that_of_the_log_unless_given(module, data, tmp_path):
+def test_the_folder_is_in_that_of_the_log_unless_given(module, data, predict, tmp_path):
     predict(module, data, CodeWriter(), logger=TensorBoardLogger(tmp_path, name="run", version=3))
     assert load_codes(tmp_path / "run" / "version_3" / "codes").shape == (1000, 32)
 
 
-def test_a_folder_with_codes_is_refused_before_any_work(module, data, tmp_path, monkeypatch):
+def test_a_folder_with_codes_is_refused_before_any_work(module, data, predict, tmp_path, monkeypatch):
     predict(module, data, CodeWriter(str(tmp_path)))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(SparseCodingModule, "predict_step", lambda *_: pytest.fail("prediction has begun"))

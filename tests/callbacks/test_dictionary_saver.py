@@ -7,11 +7,6 @@ from sparsecode_pl.callbacks import AdaptivePenalty, DictionarySaver
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.module import SparseCodingModule
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
-]
-
 
 def test_the_learnt_dictionary_lies_in_the_folder_of_the_log(data, fit, tmp_path):
     module = SparseCodingModule(16, expansion=2, scale=True)

@@ -5,11 +5,6 @@ import pytest
 from sparsecode_pl.callbacks import AdaptivePenalty, SparseCodingProgress
 from sparsecode_pl.module import SparseCodingModule
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
-]
-
 
 class Recording(SparseCodingProgress):
     """Notes what the line says."""

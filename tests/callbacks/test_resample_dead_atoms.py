@@ -2,7 +2,7 @@ import logging
 
 import pytest
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch.nn.functional import normalize
@@ -10,12 +10,6 @@ from torch.nn.functional import normalize
 from sparsecode_pl.callbacks import AdaptivePenalty, ResampleDeadAtoms
 from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.module import SparseCodingModule
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
-    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
-]
 
 #: Atoms that begin dead, of 64.
 DEAD = 32
@@ -139,16 +133,14 @@ def test_the_draw_depends_on_the_seed_alone(flat, fit):
     assert not (begun[0][:DEAD] == begun[2][:DEAD]).all(1).any()
 
 
-def test_resuming_at_the_end_of_a_round_changes_nothing(flat, fit, tmp_path):
+def test_resuming_at_the_end_of_a_round_changes_nothing(flat, fit, quiet_trainer, tmp_path):
     module = new()
     keeper = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
     callbacks = [never_settled(), Planted(), ResampleDeadAtoms(), keeper]
     fit(module, flat, *callbacks, max_epochs=2, enable_checkpointing=True)
 
     again = new()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    callbacks = [never_settled(), ResampleDeadAtoms()]
-    resumed = Trainer(accelerator="cpu", devices=1, callbacks=callbacks, max_epochs=2, **quiet)
+    resumed = quiet_trainer(callbacks=[never_settled(), ResampleDeadAtoms()], max_epochs=2)
     resumed.fit(again, flat, ckpt_path=tmp_path / "epoch=0.ckpt")
     assert resumed.callback_metrics["train/resampled_atoms"] == DEAD
     assert torch.equal(again.dictionary.atoms, module.dictionary.atoms)

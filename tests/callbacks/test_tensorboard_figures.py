@@ -11,11 +11,6 @@ from sparsecode_pl.callbacks import AdaptivePenalty, TensorBoardFigures
 from sparsecode_pl.callbacks.tensorboard_figures import coefficient_figure, frequency_figure
 from sparsecode_pl.module import SparseCodingModule
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
-]
-
 SCORES = {"S1", "L_norm", "N0", "L", "explained_variance"}
 
 

@@ -6,11 +6,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from sparsecode_pl.callbacks import AdaptivePenalty, TensorBoardHParams
 from sparsecode_pl.module import SparseCodingModule
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
-]
-
 SCORES = {
     f"{rows}/{name}" for rows in ("train", "heldout") for name in ("S1", "L_norm", "N0", "L", "explained_variance")
 }

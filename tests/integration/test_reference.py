@@ -15,7 +15,6 @@ PAPER = Path(__file__, "../../../configs/paper").resolve()
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize(
     ("active", "expected"),
     [

@@ -34,7 +34,6 @@ def port() -> str:
         return str(probe.getsockname()[1])
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
 def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, port, tmp_path, monkeypatch):
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.default_root_dir=two"]
     python("-m", "sparsecode_pl.cli", *FIT, *two, MASTER_PORT=port)
@@ -56,7 +55,6 @@ def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(python, port, t
     assert (atoms[0] * atoms[1]).sum(1).mean() > 0.999
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:lam has not settled")
 def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(python, port, tmp_path, monkeypatch):
     share = ["--controls+=RandomDictionary", "--explained_variance=0.9", "--exact"]
     words = ["measure", *FIT[1:], *share]

@@ -25,23 +25,15 @@ def make_data() -> Callable[..., SparseLinear]:
     return _data
 
 
-def _trainer(module: SparseCodingModule, folder: Path) -> Trainer:
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    callbacks = [AdaptivePenalty()] if module.fixed_lam is None else []
-    return Trainer(accelerator="cpu", devices=1, max_epochs=2, num_sanity_val_steps=0, callbacks=callbacks, **quiet)
-
-
 @pytest.fixture
-def run(tmp_path) -> Callable[..., list[dict[str, Any]]]:
+def run(quiet_trainer, tmp_path) -> Callable[..., list[dict[str, Any]]]:
     """Measures with quiet trainers, into a temporary folder."""
 
+    def trainer(module: SparseCodingModule, folder: Path) -> Trainer:
+        return quiet_trainer(max_epochs=2, callbacks=[AdaptivePenalty()] if module.fixed_lam is None else [])
+
     def run(module: SparseCodingModule, data: ActivationDataModule, *controls: Control, **options):
-        return measure(module, data, controls, **{"folder": tmp_path / "runs", "trainer": _trainer, **options})
+        return measure(module, data, controls, **{"folder": tmp_path / "runs", "trainer": trainer, **options})
 
     return run
 

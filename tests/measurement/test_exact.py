@@ -17,10 +17,7 @@ from sparsecode_pl.metrics import functional
 from sparsecode_pl.module import SparseCodingModule
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
     pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
 ]
 
 TRAINER = partial(

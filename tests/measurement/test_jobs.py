@@ -20,8 +20,6 @@ from sparsecode_pl.measurement.jobs import Job, default_jobs
 from sparsecode_pl.module import SparseCodingModule
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
     pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`"),
 ]
 

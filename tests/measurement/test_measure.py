@@ -20,12 +20,6 @@ from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import Evaluation
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-]
-
 SCORES = ["S1", "L_norm", "N0", "L", "explained_variance"]
 ALWAYS = {"data", *SCORES, "num_samples", "lam", "atoms_alive", "seconds"}
 HELD_OUT = {f"heldout_{name}" for name in [*SCORES, "num_samples"]}

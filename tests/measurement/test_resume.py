@@ -12,12 +12,6 @@ from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.utilities.files import checksum
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-]
-
 TRAINER = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2, enable_progress_bar=False)
 
 

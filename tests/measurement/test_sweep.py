@@ -21,11 +21,8 @@ from sparsecode_pl.metrics.functional import explained_variance
 from sparsecode_pl.module import SparseCodingModule
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:lam has not settled"),
     pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`"),
     pytest.mark.filterwarnings("ignore:.*failed. RuntimeError"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
 ]
 
 TRAINER = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2, enable_progress_bar=False)

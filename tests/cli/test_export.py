@@ -1,0 +1,127 @@
+import pytest
+import torch
+
+from sparsecode_pl.cli import main
+from sparsecode_pl.coding import GreedyCoder
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.module import SparseCodingModule
+
+
+@pytest.fixture
+def changed(checkpoint, tmp_path):
+    """Changes the content of a copy of the checkpoint, and gives the path of that."""
+
+    def changed(change):
+        content = torch.load(checkpoint, weights_only=True)
+        change(content)
+        torch.save(content, tmp_path / "changed.ckpt")
+        return str(tmp_path / "changed.ckpt")
+
+    return changed
+
+
+def test_the_folder_gives_the_codes_of_the_module_in_the_checkpoint(checkpoint, here, small_data):
+    main(["export", checkpoint, "deep/mine"])
+    dictionary = Dictionary.from_pretrained(here / "deep" / "mine")
+    module = SparseCodingModule.load_from_checkpoint(checkpoint)
+    rows = small_data().rows
+    codes = dictionary.encode(rows)
+    assert codes.values().numel() > len(rows) / 2  # codes that are all zero would be equal whatever the dictionary
+    assert torch.equal(codes.to_dense(), module(rows).to_dense())
+    assert dictionary.lam == float(module.lam)
+    torch.testing.assert_close(dictionary.decode(codes), module.dictionary.decode(module(rows)), atol=0, rtol=0)
+
+
+def test_the_folder_is_the_one_that_the_fit_has_left(checkpoint, fitted, here):
+    main(["export", checkpoint, "mine"])
+    mine, left = (Dictionary.from_pretrained(folder) for folder in (here / "mine", fitted / "dictionary"))
+    assert mine.state_dict().keys() == left.state_dict().keys()
+    assert all(torch.equal(value, left.state_dict()[name]) for name, value in mine.state_dict().items())
+    assert mine.card.data == left.card.data == "SparseLinear a=1.5"
+    assert mine.card.scores == left.card.scores
+    assert mine.card.rows == {"train": 450, "heldout": 50}
+
+
+def test_coder_and_penalty_for_scoring_go_with_the_dictionary(here, fit_words, small_data):
+    coder = ["--model.coder=GreedyCoder", "--model.coder.max_atoms=1"]
+    main([*fit_words, *coder, "--model.lam=0.1", "--model.eval_lam=0.2"])
+    (path,) = here.rglob("*.ckpt")
+    main(["export", str(path), "mine"])
+    dictionary = Dictionary.from_pretrained(here / "mine")
+    assert dictionary.lam == 0.2
+    assert dictionary.coder.settings() == GreedyCoder(max_atoms=1).settings()
+    assert dictionary.encode(small_data().rows).crow_indices().diff().max() == 1
+
+
+@pytest.mark.parametrize("eval_lam", [None, 0.25])
+def test_a_checkpoint_from_before_the_dictionary_had_a_penalty_takes_that_of_scoring(changed, here, eval_lam):
+    def older(content):
+        del content["state_dict"]["dictionary.penalty"]
+        content["hyper_parameters"]["eval_lam"] = eval_lam
+
+    path = changed(older)
+    main(["export", path, "mine"])
+    lam = float(torch.load(path, weights_only=True)["state_dict"]["lam"])
+    assert lam > 0
+    assert Dictionary.from_pretrained(here / "mine").lam == (eval_lam or lam)
+
+
+def test_an_earlier_export_is_replaced(checkpoint, here):
+    Dictionary(torch.eye(3), lam=1.0).save_pretrained(here / "mine")
+    main(["export", checkpoint, "mine"])
+    assert Dictionary.from_pretrained(here / "mine").shape == (48, 16)
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(refused, here):
+    message = refused("export", "nowhere.ckpt", "mine")
+    assert "checkpoint is 'nowhere.ckpt', and there is no such file: give lightning_logs" in message
+    assert not (here / "mine").exists()
+
+
+def no_archive(path):
+    path.write_text("not a checkpoint")
+
+
+def tensors_alone(path):
+    torch.save({"weight": torch.eye(3)}, path)
+
+
+def another_module(path):
+    torch.save({"state_dict": {"layer.weight": torch.eye(3)}, "hyper_parameters": {}}, path)
+
+
+@pytest.mark.parametrize("write", [no_archive, tensors_alone, another_module])
+def test_a_file_that_is_no_checkpoint_of_ours_is_refused(refused, here, write):
+    write(here / "other.ckpt")
+    message = refused("export", "other.ckpt", "mine")
+    assert "checkpoint is 'other.ckpt', and that is no checkpoint of a SparseCodingModule" in message
+    assert "give one that `sparsecode fit` wrote" in message
+    assert not (here / "mine").exists()
+
+
+def test_a_checkpoint_that_holds_code_is_refused_and_the_code_not_run(refused, here):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("the code has run",))
+
+    torch.save({"state_dict": {}, "hyper_parameters": Evil()}, here / "evil.ckpt")
+    message = refused("export", "evil.ckpt", "mine")
+    assert "no checkpoint of a SparseCodingModule" in message
+    assert not (here / "mine").exists()
+
+
+def test_a_checkpoint_from_before_training_is_refused(refused, here):
+    module = SparseCodingModule(16, expansion=2)
+    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(content, here / "early.ckpt")
+    message = refused("export", "early.ckpt", "mine")
+    assert "checkpoint is 'early.ckpt', and its dictionary was not learnt yet: give a later one" in message
+    assert not (here / "mine").exists()
+
+
+def test_a_folder_of_something_else_is_refused(refused, checkpoint, here):
+    (here / "project").mkdir()
+    (here / "project" / "README.md").write_text("my project")
+    message = refused("export", checkpoint, "project")
+    assert "folder project has a README.md that is not a dictionary's: give another folder" in message
+    assert [path.name for path in (here / "project").iterdir()] == ["README.md"]

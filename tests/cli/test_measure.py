@@ -1,0 +1,116 @@
+import json
+
+import pytest
+
+from sparsecode_pl.cli import main
+
+
+def test_measure_holds_data_against_controls_by_their_short_names(here, capsys, measure_words):
+    controls = ["--controls+=MatchedGaussian", "--controls+=Gaussian", "--controls.stream=true"]
+    main([*measure_words, *controls, "--model.expansion=2", "--output=out", "--data.val_split=0.2"])
+    shown = capsys.readouterr().out
+    written = json.loads((here / "out" / "version_0" / "results.json").read_text())
+    assert [record["data"] for record in written["results"]] == ["SparseLinear a=1.5", "MatchedGaussian", "Gaussian"]
+    for record in written["results"]:
+        assert record["data"] in shown
+        assert (record["num_samples"], record["heldout_num_samples"], record["num_atoms"]) == (400, 100, 32)
+    assert (here / "out" / "version_0" / "results.csv").is_file()
+    assert (here / "out" / "version_0" / "sparsity.png").is_file()
+    settings = written["settings"]
+    assert settings["data"]["init_args"]["active"] == 1.5
+    assert [control["class_path"].split(".")[-1] for control in settings["controls"]] == ["MatchedGaussian", "Gaussian"]
+    assert settings["model"]["expansion"] == 2
+    assert len(list(here.rglob("events.out.tfevents*"))) == 4  # a run of its own for each, and one for the picture
+    assert not (here / "lightning_logs").exists()
+
+
+def test_measure_is_the_fit_of_the_same_arguments(fitted, here, measure_words, final_scores):
+    main([*measure_words, "--model.expansion=3", "--model.scale=true", "--output=out"])
+    (record,) = json.loads((here / "out" / "version_0" / "results.json").read_text())["results"]
+    expected = final_scores(fitted)
+    for rows, prefix in (("train", ""), ("heldout", "heldout_")):
+        for score in ("S1", "L_norm", "N0", "L", "explained_variance"):
+            assert record[f"{prefix}{score}"] == pytest.approx(expected[f"{rows}/{score}"], rel=1e-5)
+
+
+def test_measure_takes_seeds(here, measure_words):
+    main([*measure_words, "--seeds=2", "--model.lam=0.1", "--data.batches_per_round=1", "--output=out"])
+    (record,) = json.loads((here / "out" / "version_0" / "results.json").read_text())["results"]
+    assert record["spread"]["S1"] > 0
+
+
+def test_measure_takes_further_data_a_share_and_jobs(here, capsys, measure_words):
+    also = ["--also+=Gaussian", "--also.d_model=16", "--also.num_samples=400", "--also.batches_per_round=3"]
+    options = ["--controls+=RandomDictionary", "--explained_variance=0.9", "--jobs=2", "--output=out"]
+    main([*measure_words, *also, *options, "--model.expansion=4"])
+    whole = json.loads((here / "out" / "version_0" / "results.json").read_text())
+    records = whole["results"]
+    names = ["SparseLinear a=1.5", "RandomDictionary", "Gaussian", "RandomDictionary"]
+    assert [record["data"] for record in records] == names
+    assert [record.get("control_of") for record in records] == [None, names[0], None, names[2]]
+    assert [record["num_samples"] for record in records] == [450, 450, 360, 360]
+    for record in records:
+        assert 0.9 <= record["explained_variance"] < 0.902
+    assert len(list((here / "out").rglob("dictionary.safetensors"))) == 4
+    settings = whole["settings"]
+    assert settings["explained_variance"] == 0.9
+    assert settings["also"][0]["init_args"]["num_samples"] == 400
+    assert "How sparse are SparseLinear a=1.5, Gaussian?" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("words", "exact"), [(["--exact"], True), (["--exact=false"], False), ([], False)])
+def test_measure_takes_exact_as_a_flag(here, capsys, words, exact, measure_words):
+    main([*measure_words, *words, "--model.lam=0.1", "--data.batches_per_round=1", "--output=out"])
+    whole = json.loads((here / "out" / "version_0" / "results.json").read_text())
+    assert whole["settings"]["exact"] is exact
+    assert ("heldout_coding_gap" in whole["results"][0]) is exact
+    assert ("exact codes" in capsys.readouterr().out) is exact
+
+
+def test_in_measure_one_fit_leaves_no_trace_in_the_callbacks_of_the_next(here, measure_words):
+    stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=train/L"]
+    never_enough = ["--trainer.callbacks.min_delta=1e6", "--trainer.callbacks.patience=1"]
+    options = ["--controls+=Gaussian", "--model.lam=0.1", "--output=out", "--trainer.max_epochs=5"]
+    main([*measure_words, *stopping, *never_enough, *options])
+    results = json.loads((here / "out" / "version_0" / "results.json").read_text())["results"]
+    assert [record["rounds"] for record in results] == [2, 2]
+
+
+def test_measure_takes_evaluations_by_name_and_exact_is_one_of_them(here, measure_words):
+    short = ["--model.lam=0.1", "--data.batches_per_round=1", "--output=out"]
+    for words in (["--exact"], ["--evaluations+=ExactCodes"]):
+        main([*measure_words, *words, *short])
+    by_flag, by_name = (
+        json.loads((here / "out" / f"version_{number}" / "results.json").read_text())["results"][0]
+        for number in range(2)
+    )
+    assert by_name["exact_S1"] >= 1
+    assert by_name["coding_gap"] >= 0
+    assert by_name.keys() == by_flag.keys()
+    assert {name: by_name[name] for name in by_name if "exact" in name or "gap" in name} == {
+        name: by_flag[name] for name in by_flag if "exact" in name or "gap" in name
+    }
+
+
+def test_measure_takes_evaluations_of_ones_own(here, measure_words, monkeypatch):
+    (here / "own_evaluation.py").write_text(
+        """
+from torchmetrics import SumMetric
+from sparsecode_pl.scoring import Evaluation
+
+class CountRows(Evaluation):
+    def __init__(self, times: int = 1):
+        self.times = times
+
+    def metrics(self, codec):
+        return {"counted": SumMetric()}
+
+    def update(self, metrics, batch):
+        metrics["counted"].update(self.times * len(batch.rows))
+"""
+    )
+    monkeypatch.syspath_prepend(here)
+    own = ["--evaluations+=own_evaluation.CountRows", "--evaluations.times=3"]
+    main([*measure_words, *own, "--model.lam=0.1", "--data.batches_per_round=1", "--output=out", "--jobs=1"])
+    (record,) = json.loads((here / "out" / "version_0" / "results.json").read_text())["results"]
+    assert (record["counted"], record["heldout_counted"]) == (3 * 450, 3 * 50)
