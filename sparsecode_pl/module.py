@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.dictionary import Card, Dictionary
+from sparsecode_pl.dictionary import BoundDictionary, Card, Dictionary
 from sparsecode_pl.metrics import functional
 from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
 from sparsecode_pl.schedule import RoundSchedule, penalty_at
@@ -331,10 +331,14 @@ class SparseCodingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Refuse to score an untrained dictionary, and prepare the scorers."""
+        codec = self._learnt()
+        self._scorers = {rows: Scorer(codec, self._evaluations(rows)) for rows in ROWS}
+
+    def _learnt(self) -> BoundDictionary:
+        """The dictionary for many batches, if it has been learnt."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary: give ckpt_path, or fit first")
-        codec = self.dictionary.bind()
-        self._scorers = {rows: Scorer(codec, self._evaluations(rows)) for rows in ROWS}
+        return self.dictionary.bind()
 
     def _evaluations(self, rows: str) -> list[Evaluation]:
         if rows != "train":
@@ -374,9 +378,7 @@ class SparseCodingModule(LightningModule):
 
     def on_predict_epoch_start(self) -> None:
         """Refuse to use an untrained dictionary, and prepare what all batches share."""
-        if self.lam.isnan():
-            raise RuntimeError("there is no learnt dictionary: give ckpt_path, or fit first")
-        self._bound = self.dictionary.bind()
+        self._bound = self._learnt()
 
     def predict_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0

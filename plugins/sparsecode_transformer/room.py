@@ -1,10 +1,12 @@
 """Check that there is room for activations before any are computed."""
 
-import os
 import shutil
 from pathlib import Path
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info
+
+from sparsecode_pl.data import total_memory
 
 
 def check_room(what: str, size: int, store: Path | None) -> None:
@@ -20,7 +22,7 @@ def check_room(what: str, size: int, store: Path | None) -> None:
     """
     what += f" take {_in_words(size)}"
     if store is None:
-        there, where, cure = total_memory(), "in memory", "a store on disk"
+        there, where, cure = total_memory(torch.device("cpu")), "in memory", "a store on disk"
     else:
         folder = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
         there, where = shutil.disk_usage(folder).free, f"in {store}"
@@ -30,11 +32,6 @@ def check_room(what: str, size: int, store: Path | None) -> None:
         raise OSError(
             f"{what}, but there are {_in_words(there)} {where}: lower num_activations, or give fewer layers or {cure}"
         )
-
-
-def total_memory() -> int:
-    """Bytes of memory in this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _in_words(size: int) -> str:

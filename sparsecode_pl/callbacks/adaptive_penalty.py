@@ -10,7 +10,7 @@ from sparsecode_pl.module import SparseCodingModule
 
 
 class AdaptivePenalty(Callback):
-    """Set lam to `ratio` times the mean over samples of the largest coefficient (paper, section 4.1).
+    """Set lam to `ratio` times the mean over samples of the largest coefficient (arXiv 2310.07837).
 
     The first round uses `ratio` times the mean norm of the samples. This is an upper bound, because no coefficient
     exceeds the norm. After each round lam becomes `ratio` times the mean maximum over all training rows, and training
@@ -22,8 +22,9 @@ class AdaptivePenalty(Callback):
         tolerance: largest relative change of lam, > 0, that counts as settled.
 
     Raises:
-        ValueError: an argument is out of its range; or, when training begins, the module's own `lam` is set, or the
+        ValueError: an argument is out of its range; or, when a fit is set up, the module's own `lam` is set, or the
             trainer does not score the training rows.
+        TypeError: when a fit is set up, the module is not a `SparseCodingModule`.
     """
 
     def __init__(self, ratio: float = 0.1, tolerance: float = 0.03) -> None:

@@ -18,10 +18,15 @@ class SparseCodingProgress(ProgressBar):
 
     Args:
         refresh_rate: batches between two updates, >= 1.
+
+    Raises:
+        ValueError: `refresh_rate` is below 1.
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__()
+        if refresh_rate < 1:
+            raise ValueError(f"refresh_rate is {refresh_rate}: give at least 1")
         self.refresh_rate = refresh_rate
         self._line: Progress | None = None
         self._enabled = True

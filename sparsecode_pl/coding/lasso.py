@@ -61,7 +61,8 @@ def lasso_encode(
         atoms: unit rows, (m, d), dtype and device of x.
         lam: penalty, > 0, in units of x.
         tol: relative duality gap to reach, > 0.
-        warm_start: codes to start from, >= 0, sparse CSR (n, m) on the device of x; those of the greedy step if None.
+        warm_start: codes to start from, >= 0, sparse CSR (n, m) on the device of x; if None, torch starts
+            from those of the greedy step, and numba from none.
         max_iter: maximum iterations per sample, >= 1.
         backend: "torch" (any device), "numba" (CPU, parallel over samples) or "auto": numba on CPU, torch elsewhere.
             numba needs the Gram matrix of the atoms; if that does not fit into `memory`, torch is used.

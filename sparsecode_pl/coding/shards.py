@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sparsecode_pl.coding.codes import codes_of_entries
+from sparsecode_pl.utilities.files import write_file
 
 
 def save_codes(path: str | Path, codes: Tensor, index: Tensor) -> None:
@@ -17,12 +18,13 @@ def save_codes(path: str | Path, codes: Tensor, index: Tensor) -> None:
         path: file to write, ending in ".safetensors".
         codes: sparse CSR, (k, m).
         index: which rows of the data these are, (k,) int64.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    path = Path(path)
     parts = {"crow": codes.crow_indices(), "col": codes.col_indices(), "values": codes.values(), "index": index}
-    partial = path.with_suffix(".partial")  # renamed when whole, so that no reader sees half a shard
-    save_file({name: part.cpu().contiguous() for name, part in parts.items()}, partial, {"m": str(codes.shape[1])})
-    partial.replace(path)
+    tensors = {name: part.cpu().contiguous() for name, part in parts.items()}
+    write_file(Path(path), save(tensors, {"m": str(codes.shape[1])}))  # atomic: no reader sees half a shard
 
 
 def load_codes(folder: str | Path) -> Tensor:

@@ -22,6 +22,7 @@ from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.data.tensor import TensorActivations, TensorSource
 from sparsecode_pl.store import MemoryWriter, Store, StoreBusyError, StoreWriter, write_store
+from sparsecode_pl.utilities.memory import total_memory
 from sparsecode_pl.utilities.progress import Progress
 from sparsecode_pl.utilities.seeding import generator
 
@@ -57,6 +58,7 @@ __all__ = [
     "load_plugin",
     "row_blocks",
     "shuffled_batches",
+    "total_memory",
     "write_store",
 ]
 

@@ -275,7 +275,7 @@ def test_a_disk_or_memory_too_small_is_found_before_any_pass_over_the_text(
 ):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
-    monkeypatch.setattr(room, "total_memory", lambda: 1000)
+    monkeypatch.setattr(room, "total_memory", lambda _: 1000)
     store = tmp_path / "new" / "store"
     data = activations(small, text, num_activations=100, store=str(store) if stored else None)
     with pytest.raises(OSError, match=r"100 activations of 4 layers take .*but there are .*lower num_activations"):
