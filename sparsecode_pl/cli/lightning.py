@@ -42,7 +42,7 @@ class SparseCodingParser(LightningArgumentParser):
         unknown = re.search(r"Expected a dot import path string: (\S+)", message)
         reasons = re.findall(r"^\s*- (?!Expected a )(.+?)(?=^\s*- |^\s*Given value)", message, re.MULTILINE | re.DOTALL)
         if "ActivationDataModule is abstract" in message or re.search(
-            r"arguments are required: (measure\.)?data$", message
+            r"arguments are required: (\w+\.)?data$", message
         ):
             message = f"data is missing: give --data NAME, one of {', '.join(available_data())}"
         elif unknown:

@@ -278,8 +278,8 @@ class Dictionary(nn.Module):
             raise
         except Exception as error:  # a file of another kind fails in many ways
             raise ValueError(
-                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule ({type(error).__name__}: "
-                f"{error}): give one that `sparsecode fit` wrote"
+                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule ({type(error).__name__}): "
+                "give one that `sparsecode fit` wrote"
             ) from error
         if math.isnan(lam):
             raise ValueError(f"checkpoint is '{path}', and its dictionary was not learnt yet: give a later one")

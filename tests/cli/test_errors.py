@@ -140,7 +140,7 @@ def test_several_layers_are_refused_where_one_dictionary_is_meant(refused, store
     assert "`sparsecode measure`" in message
 
 
-@pytest.mark.parametrize("command", ["measure", "cache"])
+@pytest.mark.parametrize("command", ["measure", "fit", "predict", "cache"])
 def test_without_data_those_that_there_are_are_listed(refused, command):
     message = refused(command)
     assert "data is missing: give --data NAME, one of ActivationStore" in message

@@ -136,7 +136,7 @@ def test_seeds_and_jobs_serve_them_too(run, layered, tmp_path):
     both, other = run(module(lam=0.1, seed=4), layered((8, 8)), exact=True, seeds=2, jobs=2)
     for name in NEW:
         values = [record[name] for record in single]
-        assert both[name] == pytest.approx(sum(values) / 2, rel=1e-3)
+        assert both[name] == pytest.approx(sum(values) / 2, rel=1e-3, abs=1e-5)  # duality gaps are as small as that
         assert both["spread"][name] > 0
     assert other.keys() >= NEW
     assert load_results(tmp_path / "runs" / "version_2").records == (both, other)
