@@ -41,17 +41,20 @@ def gram_matrix(atoms: Tensor, num_samples: int | None = None, memory: int | Non
 
 
 def _shared_product(atoms: Tensor) -> Tensor:
-    """`atoms @ atoms.T` on the CPU."""
-    source = atoms.contiguous().numpy()
-    gram = np.empty((len(atoms), len(atoms)), source.dtype)
+    """`atoms @ atoms.T` on the CPU: the lower half, which is copied to the upper."""
+    source, m = atoms.contiguous().numpy(), len(atoms)
+    gram = np.empty((m, m), source.dtype)
 
     def start_thread() -> Callable[[slice], None]:
-        whole = torch.from_numpy(source)
+        whole, result = torch.from_numpy(source), torch.from_numpy(gram)
 
         def multiply(rows: slice) -> None:
-            torch.mm(whole[rows], whole.T, out=torch.from_numpy(gram[rows]))
+            first, last = m - rows.stop, m - rows.start  # from the end, since the longest rows should not come last
+            product = torch.mm(whole[first:last], whole[:last].T)
+            result[first:last, :last] = product
+            result[:first, first:last] = product[:, :first].T
 
         return multiply
 
-    share_rows(len(atoms), chunk_rows(len(atoms), gram[0].nbytes), start_thread)
+    share_rows(m, chunk_rows(m, gram[0].nbytes), start_thread)
     return torch.from_numpy(gram)
