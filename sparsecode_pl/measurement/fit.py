@@ -33,25 +33,25 @@ _SEARCH_SHARE, _SEARCH_ROWS = 16, 1024
 _PASSES = 6
 
 
-def fit_subject(subject: Subject, number: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
+def fit_subject(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
     """Learn a dictionary of a subject, score it, and write both to a folder.
 
     Args:
         subject: what is fitted.
-        number: of the initial dictionary, from 0.
+        seed: of the initial dictionary.
         folder: of this fit.
         make_trainer: makes the trainer.
         plan: what is to be scored, and how.
     """
     try:
-        return _fit(subject, number, folder, make_trainer, plan)
+        return _fit(subject, seed, folder, make_trainer, plan)
     finally:
         subject.data.release()
 
 
-def _fit(subject: Subject, number: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
+def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
     start = time.perf_counter()
-    module = subject.module.fresh(seed=subject.module.seed + number)
+    module = subject.module.fresh(seed=seed)
     data = subject.data
     trainer = make_trainer(module, folder)
     trainer.fit(module, datamodule=data)
@@ -60,7 +60,7 @@ def _fit(subject: Subject, number: int, folder: Path, make_trainer: TrainerFacto
     if plan.explained_variance is not None:
         training_penalty_scores = _named(scores, data)
         try:
-            scores = _score_at_share(dictionary, data, plan, scores, module.seed)
+            scores = _score_at_share(dictionary, data, plan, scores)
             _log(trainer, {f"explained_{plan.explained_variance:g}/{name}": value for name, value in scores.items()})
             _log(trainer, {f"explained_{plan.explained_variance:g}/lam": dictionary.lam})
             _update_checkpoints(trainer, dictionary)
@@ -80,7 +80,7 @@ def _fit(subject: Subject, number: int, folder: Path, make_trainer: TrainerFacto
     }
     if data.source.ground_truth is not None:
         named |= _truth(dictionary, data.source.ground_truth)
-    fit = Fit(module.seed, folder, {} if error else named, training_penalty_scores, error)
+    fit = Fit(seed, folder, {} if error else named, training_penalty_scores, error)
     if trainer.is_global_zero:
         dictionary.card = replace(dictionary.card, scores=training_penalty_scores if error else named)
         dictionary.save_pretrained(folder / DICTIONARY)
@@ -113,13 +113,13 @@ def _score(
 
 
 def _score_at_share(
-    dictionary: Dictionary, data: ActivationDataModule, plan: Plan, known: dict[str, float], seed: int
+    dictionary: Dictionary, data: ActivationDataModule, plan: Plan, known: dict[str, float]
 ) -> dict[str, float]:
     """Set the largest penalty at which the training rows reach the share, and score all rows at it."""
     share = plan.explained_variance or 0.0
     known_share = known["train/explained_variance"]
     size = max(_SEARCH_ROWS, len(data.train_index) // _SEARCH_SHARE)
-    chosen = torch.randperm(len(data.train_index), generator=generator(seed))[:size]
+    chosen = torch.randperm(len(data.train_index), generator=generator(0))[:size]
     start = dictionary.lam
 
     def search() -> tuple[float, float]:

@@ -113,7 +113,8 @@ def measure_subjects(
     missing = [place for place in folders if place not in fits]
     tasks = []
     for number, seed in missing:
-        task = partial(fit_subject, subjects[number], seed, folders[number, seed], trainer, plan)
+        first = subjects[number].module.seed
+        task = partial(fit_subject, subjects[number], first + seed, folders[number, seed], trainer, plan)
         title = subjects[number].title + (f", seed {seed}" if plan.seeds > 1 else "")
         tasks.append(Job(title, partial(_fresh, folders[number, seed], task)))
     results = _results(run, subjects, plan, fits, settings)
