@@ -66,7 +66,7 @@ def environment(root: Path) -> dict[str, str]:
 def from_python(root: Path) -> float:
     """Seconds of a fit in a script."""
     call = [sys.executable, "-c", FROM_PYTHON]
-    done = subprocess.run(call, env=environment(root), check=True, stdout=subprocess.PIPE)  # noqa: S603
+    done = subprocess.run(call, env=environment(root), cwd=root, check=True, stdout=subprocess.PIPE)  # noqa: S603
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -78,7 +78,7 @@ def from_command(root: Path) -> float:
         options += [word for name, value in DATA.items() for word in (f"--data.{name}", str(value))]
         call = [sys.executable, "-W", "ignore", "-c", COMMAND, *options]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(call, env=environment(root), check=True, **quiet)  # noqa: S603
+        subprocess.run(call, env=environment(root), cwd=root, check=True, **quiet)  # noqa: S603
         (path,) = Path(folder).glob("version_*/results.json")
         return float(json.loads(path.read_text())["results"][0]["seconds"])
 

@@ -55,6 +55,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     data = subject.data
     trainer = make_trainer(module, folder)
     trainer.fit(module, datamodule=data)
+    folder = from_rank_zero(lambda: folder)  # other processes may have counted the run folders at another moment
     dictionary = module.dictionary.to(trainer.strategy.root_device)
     scores, training_penalty_scores, error = dict(module.scores), {}, None
     if plan.explained_variance is not None:

@@ -120,17 +120,21 @@ def measure_subjects(
     results = _results(run, subjects, plan, fits, settings)
     rank_zero_only(write_report)(results)
     failures: list[str] = []
-    for task_number, outcome in run_jobs(tasks, jobs, done=len(fits)):
-        place = missing[task_number]
-        if isinstance(outcome, Failure):
-            rank_zero_only(_write_trace)(folders[place], outcome)
-            outcome = Fit(subjects[place[0]].module.seed + place[1], folders[place], error=outcome.message)
-        if outcome.error is not None:
-            rank_zero_warn(f"{subjects[place[0]].title} failed: {outcome.error}")
-            failures.append(outcome.error)
-        fits[place] = outcome
-        results = _results(run, subjects, plan, fits, settings)
-        rank_zero_only(write_report)(results)
+    try:
+        for task_number, outcome in run_jobs(tasks, jobs, done=len(fits)):
+            place = missing[task_number]
+            if isinstance(outcome, Failure):
+                rank_zero_only(_write_trace)(folders[place], outcome)
+                outcome = Fit(subjects[place[0]].module.seed + place[1], folders[place], error=outcome.message)
+            if outcome.error is not None:
+                rank_zero_warn(f"{subjects[place[0]].title} failed: {outcome.error}")
+                failures.append(outcome.error)
+            fits[place] = outcome
+            results = _results(run, subjects, plan, fits, settings)
+            rank_zero_only(write_report)(results)
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes the second of the first
+        rank_zero_info(f"interrupted after {len(fits)} of {len(folders)} fits; to make the others, resume {run}")
+        raise
     rank_zero_only(_finish)(results)
     if failures:
         failed = sum(record.error is not None for record in results.records)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from logging import StreamHandler, getLogger
+from multiprocessing import current_process
 from typing import Any, Self
 
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -120,7 +121,8 @@ def _new_display() -> Display:
         _TimeLeft(),
         TextColumn("{task.fields[note]}", markup=False, style="dim"),
     )
-    hidden = getattr(rank_zero_only, "rank", 0) not in (0, None)
+    # The displays of fits that run in parallel processes would overwrite each other.
+    hidden = getattr(rank_zero_only, "rank", 0) not in (0, None) or current_process().name != "MainProcess"
     return Display(*columns, disable=hidden, refresh_per_second=4)
 
 
