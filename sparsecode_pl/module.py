@@ -133,7 +133,6 @@ class SparseCodingModule(LightningModule):
         """
         self.lam.fill_(check_penalty(lam))
         self.lam_from.fill_(check_penalty(lam_from, name="lam_from"))
-        self.dictionary.lam = self.eval_lam or lam
 
     def fresh(self, **changed: Any) -> Self:
         """A new, untrained module with the settings of this one.
@@ -256,6 +255,7 @@ class SparseCodingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start a round with a fresh optimiser state: the state of the last round would mislead the optimiser."""
         self._span = float(self.lam_from), float(self.lam)
+        self.dictionary.lam = self.eval_lam or float(self.lam)
         if self.current_epoch:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
@@ -334,10 +334,17 @@ class SparseCodingModule(LightningModule):
         codec = self._learnt()
         self._scorers = {rows: Scorer(codec, self._evaluations(rows)) for rows in ROWS}
 
+    @property
+    def trained_lam(self) -> float:
+        """The penalty of the last round of training; `lam` may be that of the next."""
+        return self._span[1]
+
     def _learnt(self) -> BoundDictionary:
         """The dictionary for many batches, if it has been learnt."""
         if self.lam.isnan():
             raise RuntimeError("there is no learnt dictionary: give ckpt_path, or fit first")
+        if math.isnan(self.dictionary.lam):  # before the first round
+            self.dictionary.lam = self.eval_lam or float(self.lam)
         return self.dictionary.bind()
 
     def _evaluations(self, rows: str) -> list[Evaluation]:
@@ -412,7 +419,8 @@ class SparseCodingModule(LightningModule):
         state = checkpoint["state_dict"]
         if self.eval_lam is not None or "dictionary.penalty" not in state:
             state["dictionary.penalty"] = torch.tensor(self.eval_lam or float(state["lam"]), dtype=torch.float64)
-        self.dictionary.card = Card.from_plain(checkpoint.get("card", {}))
+        if "card" in checkpoint:
+            self.dictionary.card = Card.from_plain(checkpoint["card"])
 
 
 def record_names(scores: Mapping[str, float]) -> dict[str, float]:

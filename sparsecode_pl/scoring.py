@@ -1,8 +1,8 @@
 """One pass over rows that fills any metrics, at any penalties, for any coders.
 
-An `Evaluation` says which metrics there are and what of a batch they are told. `score` passes over rows for any number
-of evaluations at once; a `Scorer` is the same pass, batch by batch, for loops that belong to somebody else, such as
-Lightning's.
+An `Evaluation` says which metrics to compute and what each receives from a batch. `score` passes over rows for any
+number of evaluations at once. A `Scorer` is the same pass, batch by batch, for loops that belong to somebody else, such
+as Lightning's.
 """
 
 from abc import ABC, abstractmethod
@@ -84,7 +84,7 @@ class CodedBatch:
 
 
 class Evaluation(ABC):
-    """Something to be known of how a codec codes rows. A plugin can bring its own.
+    """A measurement of how a codec codes rows. A plugin can bring its own.
 
     Attributes:
         name: what the command line and messages call it; the class's name by default.
@@ -195,7 +195,7 @@ class Scorer:
 
     Args:
         codec: what codes the rows.
-        evaluations: what is to be known.
+        evaluations: the evaluations to compute.
         sync: whether the values are those of the rows of all processes.
 
     Attributes:
@@ -251,7 +251,7 @@ def score(
     Args:
         codec: a dictionary, or anything else that encodes.
         rows: activations as they come, (n, d), or batches of them, which are moved to the device of the atoms.
-        evaluations: what is to be known; the scores of the paper if None.
+        evaluations: the evaluations to compute; the scores of the paper if None.
         sync: where `torch.distributed` runs, give the values over the rows of all processes. Each of them must then
             call this with its own rows.
 

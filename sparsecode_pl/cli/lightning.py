@@ -107,7 +107,14 @@ class SparseCodingCLI(LightningCLI):
         path = self.config[self.config.subcommand].get("ckpt_path")
         if not path or not Path(path).is_file():
             return
-        settings = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        try:
+            settings = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        except Exception as error:  # a file of another kind fails in many ways
+            self.parser.error(
+                f"ckpt_path is {path}, and that is no checkpoint ({type(error).__name__}): give the checkpoint of a "
+                "fit, lightning_logs/.../checkpoints/*.ckpt",
+                error,
+            )
         known = {f"model.{name}": value for name, value in settings.items() if name[0] != "_" and name != "d_model"}
         self._parser(self.config.subcommand).set_defaults(known)
         super().parse_arguments(self.parser, self._args)
@@ -123,7 +130,7 @@ class SparseCodingCLI(LightningCLI):
             self.parser.error(str(error), error)
 
     def _check_one_layer(self) -> None:
-        layers = self.datamodule.sources()
+        layers = self.datamodule.layers
         if len(layers) > 1:
             raise ValueError(
                 f"data are {len(layers)} layers ({', '.join(layer.label for layer in layers)}), and {self.subcommand} "

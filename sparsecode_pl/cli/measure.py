@@ -44,14 +44,14 @@ class MeasuringTrainer(Trainer):
 
         Args:
             model: an untrained module.
-            datamodule: what is measured.
+            datamodule: the data to measure.
             controls: what it is held against.
             also: further data, such as another model, for the same table and picture, with controls alike.
             seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
             explained_variance: score at the largest penalty at which the codes explain this share of the variance of
                 the training rows, such as 0.98; at the penalty of training by default.
             exact: score with the exact codes too, which the coder approximates, and tell how far apart the two are.
-            evaluations: what else is to be known of each dictionary.
+            evaluations: further evaluations to compute for each dictionary.
             jobs: fits made at a time, in processes of their own; by default one for each GPU, or for every two cores
                 where there is none, and 1 where the trainer spreads one fit over devices or nodes.
             output: folder in which the run gets a numbered folder of its own.
@@ -106,12 +106,13 @@ def run_measurement(
         seeds: number of initial dictionaries.
         explained_variance: share that the scores are for.
         exact: whether to score exact codes.
-        evaluations: what else is to be known.
+        evaluations: further evaluations to compute.
         jobs: fits made at a time.
         output: parent of the run folder.
         resume: folder of an interrupted run.
     """
     plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations or ()))
+    plan.check(module)
     if jobs is None:
         jobs = default_jobs(trainer["accelerator"], trainer["devices"], trainer["num_nodes"])
     kept = {name: value for name, value in settings.items() if name not in _NO_MATTER}

@@ -91,6 +91,9 @@ def _set_full_precision() -> Callable[[], None]:
     if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # from PyTorch 2.9 on
         places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
         coarse = [(place, place.fp32_precision) for place in places if place.fp32_precision not in ("none", "ieee")]
+        # A place that follows the setting for all places reads like it, and must go on following it.
+        general = torch.backends.fp32_precision  # type: ignore[attr-defined]
+        coarse = [(place, "none" if precision == general else precision) for place, precision in coarse]
         for place, _ in coarse:
             place.fp32_precision = "ieee"
 

@@ -24,7 +24,7 @@ class ControlOf(ActivationDataModule):
         if control.module:
             settings = ", ".join(f"--model.{name} {value}" for name, value in control.module.items())
             raise ValueError(f"{control.label} has no rows of its own: fit the data itself, with {settings}")
-        self._sources = [control.of(source) for source in data.sources()]
+        self._sources = [control.of(source) for source in data.layers]
 
     def sources(self) -> list[Source]:
         """The control of each layer."""

@@ -113,8 +113,9 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         return AnsweredByModule(self)
 
     @cached_property
-    def _listed(self) -> list[Source]:
-        return self.sources()  # once, because a plugin may make them anew each time
+    def layers(self) -> list[Source]:
+        """What `sources` gives, asked once, because a plugin may make new sources at each call."""
+        return self.sources()
 
     @cached_property
     def source(self) -> Source:
@@ -123,13 +124,13 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         Raises:
             ValueError: they are of several.
         """
-        if len(self._listed) != 1:
-            names = ", ".join(source.label for source in self._listed)
+        if len(self.layers) != 1:
+            names = ", ".join(source.label for source in self.layers)
             raise ValueError(
-                f"data are {len(self._listed)} layers ({names}), but one dictionary is learnt from one layer: give one "
+                f"data are {len(self.layers)} layers ({names}), but one dictionary is learnt from one layer: give one "
                 "of them, or use `sparsecode measure`"
             )
-        return self._listed[0]
+        return self.layers[0]
 
     def over(self, source: Source) -> "ActivationDataModule":
         """A data module that loads another source with the settings of this one."""
@@ -169,13 +170,13 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
     @property
     def d_model(self) -> int:
         """Width of the activations; of the first layer, if there are several."""
-        return self._listed[0].d_model
+        return self.layers[0].d_model
 
     @property
     def label(self) -> str:
         """The name of this data in tables and pictures."""
-        number = len(self._listed)
-        return self._listed[0].label if number == 1 else f"{type(self).__name__}, {number} layers"
+        number = len(self.layers)
+        return self.layers[0].label if number == 1 else f"{type(self).__name__}, {number} layers"
 
     @property
     def stream(self) -> bool:

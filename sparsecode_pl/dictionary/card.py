@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from sparsecode_pl.utilities.plain import to_json
+from sparsecode_pl.utilities.plain import from_json, to_json
 
 # The scores of the card's table, and how they are written.
 _COLUMNS = {"S1": "#.3g", "L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
@@ -44,12 +44,21 @@ class Card:
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Self:
-        """A card from what `plain` gave. Entries that are not known here are left out."""
+        """A card from what `plain` gave. Entries that are not known here are left out.
+
+        Raises:
+            ValueError: an entry is of another kind than it must be.
+        """
+        if not isinstance(content, Mapping):
+            raise ValueError(f"the card is {content!r}, not a mapping")
         known = {entry.name for entry in fields(cls)}
         card = {name: value for name, value in content.items() if name in known}
+        for name in ("source", "rows", "versions", "scores", "controls"):
+            if not isinstance(card.get(name, {}), dict):
+                raise ValueError(f"the card's {name} is {card[name]!r}, not a mapping")
         for name in ("scores", "controls"):
             if name in card:
-                card[name] = _from_json(card[name])
+                card[name] = from_json(card[name])
         return cls(**card)
 
     def text(self, num_atoms: int, d_model: int, lam: float, name: str = "FOLDER_OR_HUB_NAME") -> str:
@@ -116,9 +125,3 @@ def _cell(value: Any) -> str:
 def _scores(scores: Mapping[str, float], name: str, form: str) -> str:
     found = [scores[key] for key in (name, f"heldout_{name}") if key in scores]
     return " / ".join(f"{value:{form}}".rstrip(".") for value in found)
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _from_json(item) for name, item in value.items()}
-    return math.nan if value is None else value

@@ -247,7 +247,7 @@ class Dictionary(nn.Module):
                 coder = Coder.from_settings(facts["coder"])
             card = Card.from_plain(facts.get("card", {}))
             return cls(tensors["atoms"], tensors["centre"], float(tensors["scale"]), facts.get("lam"), coder, card)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"the dictionary in {folder} cannot be used: {reason}") from error
 

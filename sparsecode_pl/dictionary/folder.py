@@ -20,6 +20,10 @@ FORMAT = 2
 _CURE = "save the dictionary again, or download it again"
 
 
+class _MismatchError(ValueError):
+    """Weights and facts do not belong together."""
+
+
 def write_folder(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], readme: str) -> None:
     """Write a dictionary, or replace the one that is there, so that a reader meets the old one or the new one.
 
@@ -57,8 +61,12 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"folder {folder} holds no dictionary ({WEIGHTS} and {CONFIG}), only {', '.join(there) or 'nothing'}: give "
             "a folder that Dictionary.save_pretrained wrote"
         )
-    weights = (folder / WEIGHTS).read_bytes()
-    facts = _facts(folder, weights)
+    try:
+        weights = (folder / WEIGHTS).read_bytes()
+        facts = _facts(folder, weights)
+    except _MismatchError:  # perhaps another process has saved meanwhile: read once more
+        weights = (folder / WEIGHTS).read_bytes()
+        facts = _facts(folder, weights)
     try:
         return load(weights), facts
     except SafetensorError as error:
@@ -77,7 +85,7 @@ def _facts(folder: Path, weights: bytes) -> dict[str, Any]:
         if later.is_file():
             content = _parse(later)
         if content["weights"]["checksum"] != checksum:
-            raise ValueError(
+            raise _MismatchError(
                 f"{folder / WEIGHTS} is not the file that {CONFIG} describes (their checksums differ): {_CURE}"
             )
     return content

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -20,17 +21,18 @@ from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
 from sparsecode_pl.module import ROWS, SparseCodingModule, record_names
 from sparsecode_pl.scoring import AtomUse, Evaluation, Scores, score
-from sparsecode_pl.utilities.files import partial_path, publish
+from sparsecode_pl.utilities.files import write_file
 from sparsecode_pl.utilities.progress import Progress
-from sparsecode_pl.utilities.ranks import from_rank_zero
+from sparsecode_pl.utilities.ranks import from_rank_zero, is_shared
 from sparsecode_pl.utilities.seeding import generator
 
 TrainerFactory = Callable[[SparseCodingModule, Path], Trainer]
 
-# The penalty of a share is sought on one of so many training rows, but on no fewer than these where there are as many.
-_SEARCH_SHARE, _SEARCH_ROWS = 16, 1024
-# Passes over all training rows until they reach the share, at most.
-_PASSES = 6
+# The penalty of a share is sought on a sixteenth of the training rows, but on at least and at most these numbers.
+_SEARCH_SHARE, _SEARCH_ROWS, _MOST_SEARCH_ROWS = 16, 1024, 65_536
+# Passes over all training rows until they reach the share, at most, and the smallest factor on the penalty from one to
+# the next, so that codes do not become dense where the search was misled.
+_PASSES, _SMALLEST_FACTOR = 4, 0.8
 
 
 def fit_subject(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
@@ -58,22 +60,27 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     folder = from_rank_zero(lambda: folder)  # other processes may have counted the run folders at another moment
     dictionary = module.dictionary.to(trainer.strategy.root_device)
     scores, training_penalty_scores, error = dict(module.scores), {}, None
-    if plan.explained_variance is not None:
-        training_penalty_scores = _named(scores, data)
-        try:
+    try:
+        if plan.explained_variance is not None:
+            training_penalty_scores = _named(scores, data) | {"lam": dictionary.lam, "train_lam": module.trained_lam}
             scores = _score_at_share(dictionary, data, plan, scores)
             _log(trainer, {f"explained_{plan.explained_variance:g}/{name}": value for name, value in scores.items()})
             _log(trainer, {f"explained_{plan.explained_variance:g}/lam": dictionary.lam})
-            _update_checkpoints(trainer, dictionary)
-        except ShareNotReachedError as reason:
-            error = str(reason)
-    elif plan.evaluations:
-        found = dict(pair for rows in _rows(data) for pair in _score(dictionary, data, rows, plan.evaluations))
-        _log(trainer, found)
-        scores |= found
+        elif plan.evaluations:
+            training_penalty_scores = _named(scores, data) | {"lam": dictionary.lam, "train_lam": module.trained_lam}
+            found = dict(pair for rows in _rows(data) for pair in _score(dictionary, data, rows, plan.evaluations))
+            _log(trainer, found)
+            scores |= found
+            training_penalty_scores = {}
+    except ShareNotReachedError as reason:
+        error = str(reason)
+    except Exception as reason:  # whatever an evaluation fails of, what training gave is kept
+        if is_shared():
+            raise  # the other processes are waiting for this one
+        error = f"{type(reason).__name__}: {reason}"
     named = _named(scores, data) | {
         "lam": dictionary.lam,
-        "train_lam": float(module.lam),
+        "train_lam": module.trained_lam,
         "atoms_alive": dictionary.num_atoms - round(scores["train/dead_atoms"] * dictionary.num_atoms),
         "num_atoms": dictionary.num_atoms,
         "rounds": trainer.current_epoch,
@@ -85,6 +92,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     if trainer.is_global_zero:
         dictionary.card = replace(dictionary.card, scores=training_penalty_scores if error else named)
         dictionary.save_pretrained(folder / DICTIONARY)
+        _update_checkpoints(trainer, dictionary)
         if error is None:
             fit.write()
     return fit
@@ -119,13 +127,13 @@ def _score_at_share(
     """Set the largest penalty at which the training rows reach the share, and score all rows at it."""
     share = plan.explained_variance or 0.0
     known_share = known["train/explained_variance"]
-    size = max(_SEARCH_ROWS, len(data.train_index) // _SEARCH_SHARE)
+    size = min(_MOST_SEARCH_ROWS, max(_SEARCH_ROWS, len(data.train_index) // _SEARCH_SHARE))
     chosen = torch.randperm(len(data.train_index), generator=generator(0))[:size]
     start = dictionary.lam
 
     def search() -> tuple[float, float]:
         rows = data.rows[data.train_index[chosen.sort().values]].to(dictionary.atoms.device)
-        with Progress("searching the penalty", None):
+        with Progress("searching for the penalty", None):
             return largest_penalty(dictionary, rows, share, start, known_share)
 
     lam, slope = from_rank_zero(search)
@@ -136,10 +144,13 @@ def _score_at_share(
         reached = scores["train/explained_variance"]
         if reached >= share:
             break
-        lam *= ((1 - share) / (1 - reached)) ** (1 / slope)
+        lam *= max(_SMALLEST_FACTOR, ((1 - share) / (1 - reached)) ** (1 / slope))
     else:
         dictionary.lam = start
-        raise ShareNotReachedError(f"explained_variance is {share}, and all training rows reach only {reached:.4f}")
+        raise ShareNotReachedError(
+            f"explained_variance is {share}, but at a penalty of {lam:.4g} all training rows reach only {reached:.4f}: "
+            "give a smaller share or more atoms"
+        )
     if len(data.heldout_index):
         scores |= _score(dictionary, data, "heldout", [Scores(), *plan.evaluations])
     if plan.evaluations:
@@ -181,14 +192,16 @@ def _log(trainer: Trainer, scores: dict[str, float]) -> None:
 
 
 def _update_checkpoints(trainer: Trainer, dictionary: Dictionary) -> None:
-    """Give the checkpoints of a fit the penalty that was found after it, so that `predict` codes as was scored."""
-    if not trainer.is_global_zero:
-        return
+    """Give the checkpoints of the final dictionary its penalty and card, so that `predict` codes as was scored."""
     for callback in trainer.checkpoint_callbacks:
         if not isinstance(callback, ModelCheckpoint):
             continue
         for path in {Path(name) for name in (callback.best_model_path, callback.last_model_path) if name}:
             checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-            checkpoint["state_dict"]["dictionary.penalty"] = dictionary.penalty.cpu()
-            torch.save(checkpoint, partial_path(path))
-            publish(path)
+            state = checkpoint["state_dict"]
+            if torch.equal(state["dictionary.atoms"], dictionary.atoms.detach().cpu()):
+                state["dictionary.penalty"] = dictionary.penalty.cpu()
+                checkpoint["card"] = dictionary.card.plain()
+                content = BytesIO()
+                torch.save(checkpoint, content)
+                write_file(path, content.getvalue())

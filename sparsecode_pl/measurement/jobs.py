@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from sparsecode_pl.measurement.record import Fit
 from sparsecode_pl.utilities.progress import Progress, duration, shows_progress, titled
 from sparsecode_pl.utilities.quiet import quiet_fits
+from sparsecode_pl.utilities.ranks import is_shared
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ def run_jobs(jobs: Sequence[Job], at_a_time: int, done: int = 0) -> Iterator[tup
 
 def _tell(title: str, outcome: Fit | Failure, finished: int, total: int) -> None:
     """Log a line for a fit, where no progress bar shows."""
-    end = "failed" if isinstance(outcome, Failure) else duration(outcome.scores.get("seconds", 0))
+    end = (
+        "failed"
+        if isinstance(outcome, Failure) or outcome.error is not None
+        else duration(outcome.scores.get("seconds", 0))
+    )
     rank_zero_info(f"[{finished}/{total}] {title}: {end}")
 
 
@@ -130,6 +135,8 @@ def _attempt(job: Job, number: int) -> tuple[int, Fit | Failure]:
     try:
         return number, job.run()
     except Exception as error:  # the other fits go on, whatever the error
+        if is_shared():
+            raise  # the other processes wait for this one, which must not begin another fit; the run can be resumed
         return number, Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 

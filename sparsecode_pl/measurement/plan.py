@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsecode_pl.measurement.exact import ExactCodes
-from sparsecode_pl.scoring import Evaluation
+from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
+from sparsecode_pl.utilities.plain import plain_attributes
+
+# Names in records that are no scores of rows.
+_RESERVED = {
+    *("data", "model", "layer", "control_of", "error", "spread", "fits", "folder", "num_samples", "lam", "train_lam"),
+    *("atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms", "half_active", "oracle_S1", "atom_recovery"),
+}
 
 
 @dataclass(frozen=True)
@@ -15,10 +23,11 @@ class Plan:
         seeds: fits of each data set, from different initial dictionaries, >= 1.
         explained_variance: score each dictionary at the largest penalty at which its codes explain this share of the
             variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.
-        evaluations: what is to be known beside the scores.
+        evaluations: further evaluations to compute.
 
     Raises:
-        ValueError: an option is out of its range, or an evaluation is given twice.
+        ValueError: an option is out of its range.
+        TypeError: an evaluation is none.
     """
 
     seeds: int = 1
@@ -30,9 +39,9 @@ class Plan:
             raise ValueError(f"seeds is {self.seeds}: give at least 1")
         if self.explained_variance is not None and not 0 < self.explained_variance < 1:
             raise ValueError(f"explained_variance is {self.explained_variance}: give a share in (0, 1), such as 0.98")
-        names = [evaluation.name for evaluation in self.evaluations]
-        if len(set(names)) < len(names):
-            raise ValueError(f"evaluations are {', '.join(names)}: give each once")
+        for evaluation in self.evaluations:
+            if not isinstance(evaluation, Evaluation):
+                raise TypeError(f"evaluations has {evaluation!r}: give an object of a subclass of Evaluation")
 
     @classmethod
     def of(
@@ -46,5 +55,23 @@ class Plan:
         return {
             "seeds": self.seeds,
             "explained_variance": self.explained_variance,
-            "evaluations": [evaluation.name for evaluation in self.evaluations],
+            "evaluations": [
+                {"name": evaluation.name, **plain_attributes(evaluation)} for evaluation in self.evaluations
+            ],
         }
+
+    def check(self, module: SparseCodingModule) -> None:
+        """Check that the plan can be carried out with a module, before anything long begins.
+
+        Raises:
+            ValueError: the module has a penalty for scoring although the plan seeks one, or two scores have one name.
+        """
+        if self.explained_variance is not None and module.eval_lam is not None:
+            raise ValueError(
+                f"explained_variance is {self.explained_variance} and eval_lam {module.eval_lam}, and both set the "
+                "penalty for scoring: give one of them"
+            )
+        scored = Scorer(module.dictionary, [Scores(), AtomUse(), LargestCoefficient(), *self.evaluations])
+        taken = scored.metrics.keys() & _RESERVED
+        if taken:
+            raise ValueError(f"an evaluation gives {', '.join(sorted(taken))}, a name that records use: rename it")

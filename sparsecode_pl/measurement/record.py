@@ -14,7 +14,7 @@ import numpy as np
 
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.utilities.files import write_file, write_files
-from sparsecode_pl.utilities.plain import to_json
+from sparsecode_pl.utilities.plain import from_json, to_json
 from sparsecode_pl.utilities.versions import versions
 
 #: Number of the format of `results.json` and `fit.json`. Files without one are of format 1.
@@ -74,7 +74,7 @@ class Fit:
     @classmethod
     def from_plain(cls, content: Mapping[str, Any], folder: Path | None) -> "Fit":
         """A fit from what `plain` gave."""
-        scores, training = (_numbers(content.get(name, {})) for name in ("scores", "training_penalty_scores"))
+        scores, training = (from_json(content.get(name, {})) for name in ("scores", "training_penalty_scores"))
         return cls(content["seed"], folder, scores, training, content.get("error"))
 
     @classmethod
@@ -100,6 +100,7 @@ class Record(Mapping[str, Any]):
         layer: its layer, if any.
         control_of: name of the data that this is a control of, if it is one.
         ratios: of a control, the data's score over its own, by names such as "S1_ratio".
+        stored_spread: the spread that was read from a file without the single fits.
     """
 
     data: str
@@ -108,6 +109,7 @@ class Record(Mapping[str, Any]):
     layer: str | None = None
     control_of: str | None = None
     ratios: dict[str, float] = field(default_factory=dict)
+    stored_spread: dict[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -133,7 +135,9 @@ class Record(Mapping[str, Any]):
             return {}
         first, *others = (fit.scores for fit in self.fits)
         return {
-            name: float(np.mean([value, *(other[name] for other in others)])) if name in self.spread else value
+            name: float(np.mean([value, *(other[name] for other in others)]))
+            if others and name in self.spread
+            else value
             for name, value in first.items()
         }
 
@@ -141,7 +145,7 @@ class Record(Mapping[str, Any]):
     def spread(self) -> dict[str, float]:
         """Standard deviations of the scores that differ between fits."""
         if len(self.fits) == 1 or self.error is not None:
-            return {}
+            return self.stored_spread
         values = {name: [fit.scores[name] for fit in self.fits] for name in self.fits[0].scores}
         return {
             name: float(np.std(each, ddof=1)) for name, each in values.items() if any(each[0] != one for one in each)
@@ -152,7 +156,7 @@ class Record(Mapping[str, Any]):
         names = {"data": self.data, "model": self.model, "layer": self.layer, "control_of": self.control_of}
         entries: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
         entries |= self.scores | self.ratios
-        if len(self.fits) > 1 and self.error is None:
+        if self.stored_spread or (len(self.fits) > 1 and self.error is None):
             entries["spread"] = self.spread
         if self.error is not None:
             entries["error"] = self.error
@@ -186,17 +190,19 @@ class Record(Mapping[str, Any]):
             if folder is not None and not folder.is_relative_to(run):
                 raise ValueError(f"a fit's folder is {fit['folder']!r}, outside of the run")
             fits.append(Fit.from_plain(fit, folder))
-        names = {name: content.get(name) for name in ("model", "layer", "control_of")}
-        return cls(content["data"], tuple(fits), **names, ratios=_ratios(content))
+        model, layer, control_of = (content.get(name) for name in ("model", "layer", "control_of"))
+        return cls(content["data"], tuple(fits), model, layer, control_of, _ratios(content))
 
     @classmethod
     def from_format_1(cls, content: Mapping[str, Any]) -> "Record":
         """A record from an entry of a `results.json` without a format number: scores alone, without dictionaries."""
-        names = {name: content.get(name) for name in ("model", "layer", "control_of")}
+        model, layer, control_of = (content.get(name) for name in ("model", "layer", "control_of"))
         ratios = _ratios(content)
-        left = {"data", "spread", "error", *names, *ratios}
-        scores = _numbers({name: value for name, value in content.items() if name not in left})
-        return cls(content["data"], (Fit(0, None, scores, error=content.get("error")),), **names, ratios=ratios)
+        left = {"data", "spread", "error", "model", "layer", "control_of", *ratios}
+        scores = from_json({name: value for name, value in content.items() if name not in left})
+        fit = Fit(0, None, scores, error=content.get("error"))
+        spread = from_json(content.get("spread", {}))
+        return cls(content["data"], (fit,), model, layer, control_of, ratios, spread)
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,7 @@ class Results:
         settings: the run's configuration, of plain types.
         versions: of the packages that made it.
         complete: whether all fits are done.
+        format: of the file that they were read from.
     """
 
     folder: Path
@@ -216,9 +223,15 @@ class Results:
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     complete: bool = True
+    format: int = FORMAT
 
     def write(self) -> None:
-        """Write `results.json` and `results.csv`; NaN becomes null, or an empty cell."""
+        """Write `results.json` and `results.csv`; NaN becomes null, or an empty cell.
+
+        Files of an older format, which hold no single fits, are left as they are.
+        """
+        if self.format < FORMAT:
+            return
         content = {
             "format": FORMAT,
             "complete": self.complete,
@@ -265,7 +278,7 @@ def load_results(path: str | Path) -> Results:
             raise ValueError(f"it is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
         read = Record.from_format_1 if number == 1 else lambda entry: Record.from_plain(entry, run)
         records = tuple(read(entry) for entry in content["results"])
-        return Results(run, records, content["settings"], content["versions"], content.get("complete", True))
+        return Results(run, records, content["settings"], content["versions"], content.get("complete", True), number)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{file} cannot be read as the results of a run: {reason}") from error
@@ -280,7 +293,7 @@ def ratios_to(source: Record, control: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def in_order(records: Sequence[Record], control_of: Sequence[int | None]) -> tuple[Record, ...]:
+def with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> tuple[Record, ...]:
     """Records with the ratios of controls to what they are controls of.
 
     Args:
@@ -295,9 +308,6 @@ def in_order(records: Sequence[Record], control_of: Sequence[int | None]) -> tup
     return tuple(finished)
 
 
-def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
-
-
 def _ratios(content: Mapping[str, Any]) -> dict[str, float]:
-    return _numbers({name: value for name, value in content.items() if name.endswith("_ratio")})
+    ratios: dict[str, float] = from_json({name: value for name, value in content.items() if name.endswith("_ratio")})
+    return ratios

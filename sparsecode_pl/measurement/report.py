@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,7 +16,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sparsecode_pl.measurement.picture import draw, question
 from sparsecode_pl.measurement.record import Results, load_results
+from sparsecode_pl.scoring import SCORES
 
+# Entries of a record that have a place of their own in the table or below it.
+_KNOWN = (
+    *("data", "model", "layer", "control_of", "error", "spread", *SCORES, "num_samples", "lam", "train_lam"),
+    *("atoms_alive", "num_atoms", "rounds", "seconds", "half_active", "oracle_S1", "atom_recovery"),
+)
 #: The picture's file in the run folder.
 PICTURE = "sparsity.png"
 
@@ -45,6 +52,8 @@ def report(run: str | Path) -> Results:
     write_report(results)
     show_in_tensorboard(results.folder)
     print_table(results.records)
+    if not results.complete:
+        rank_zero_info(f"The run is incomplete: to make the missing fits, resume {results.folder}")
     return results
 
 
@@ -126,6 +135,9 @@ def _notes(records: Sequence[Mapping[str, Any]], controls: bool) -> Iterator[str
         yield "S1 ratio: S1 of the data over S1 of the control."
     if "coding_gap" in record:
         yield "Exact codes minimise the objective for these atoms and lam; gap: the coder's excess over the minimum."
+    for name in _further(record):
+        values = ", ".join(f"{each['data']} {_both(each, name, '.4g')}" for each in scored if name in each)
+        yield f"{name}: {values}."
     if "spread" in record:
         yield "±: standard deviation over initial dictionaries."
     for truth in scored:
@@ -133,6 +145,12 @@ def _notes(records: Sequence[Mapping[str, Any]], controls: bool) -> Iterator[str
             known = f"a/2 = {truth['half_active']:g}, S1 of the true codes {truth['oracle_S1']:.3g}"
             found = f"mean cosine of the true atoms with the learnt ones {_cell(truth, 'atom_recovery', '.3f')}"
             yield f"Known truth of {truth['data']}: {known}; {found}."
+
+
+def _further(record: Mapping[str, Any]) -> list[str]:
+    """Names of the values of further evaluations."""
+    known = {*_KNOWN, *(f"exact_{name}" for name in SCORES), "coding_gap", "exact_duality_gap"}
+    return [name for name in record if name not in known and not name.startswith("heldout_") and name[-6:] != "_ratio"]
 
 
 def _atoms(records: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -14,13 +14,22 @@ from sparsecode_pl.data import ActivationDataModule, Control
 from sparsecode_pl.measurement.fit import TrainerFactory, fit_subject
 from sparsecode_pl.measurement.jobs import Failure, Job, run_jobs
 from sparsecode_pl.measurement.plan import Plan
-from sparsecode_pl.measurement.record import DICTIONARY, RESULTS, Fit, Record, Results, in_order, load_results
+from sparsecode_pl.measurement.record import (
+    DICTIONARY,
+    FORMAT,
+    RESULTS,
+    Fit,
+    Record,
+    Results,
+    load_results,
+    with_ratios,
+)
 from sparsecode_pl.measurement.report import print_table, show_in_tensorboard, write_report
 from sparsecode_pl.measurement.subjects import Subject, prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import Evaluation
-from sparsecode_pl.utilities.plain import to_json
+from sparsecode_pl.utilities.plain import plain_attributes, to_json
 
 
 class MeasurementError(RuntimeError):
@@ -51,19 +60,20 @@ def measure(
 
     Args:
         module: an untrained module; each fit has a fresh one of its settings and of the data's width.
-        data: what is measured; several of them go into one table and one picture.
+        data: the data to measure; several data sets share one table and one picture.
         controls: what each is held against, see `Control`; other data of the same width can be one too.
         seeds: fits of each data set, from different initial dictionaries, >= 1.
         explained_variance: score each dictionary at the largest penalty at which its codes explain this share of the
             variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.
         exact: score each dictionary with the exact codes too, which the paper defines the scores by (section 2) and the
             coder approximates, at the same penalty, and tell how far apart the two are.
-        evaluations: what else is to be known; their values become part of the records.
+        evaluations: further evaluations to compute; their values become part of the records.
         jobs: fits that are made at a time, >= 1, each in a process with its share of the cores and, if there are any,
             one GPU.
         folder: the run folder gets a number in here.
-        resume: the folder of a run that was interrupted, made with the same arguments. Its finished fits are kept, and
-            the missing ones are made.
+        resume: the folder of an interrupted run that was made with the same arguments. Its finished fits are kept, and
+            the missing ones are made. Other settings are refused, except those of `trainer` and of the optimiser, which
+            cannot be compared.
         trainer: makes the trainer of one fit from its module and its folder.
         settings: goes into `results.json`; the module's hyper-parameters and the options if None.
 
@@ -85,6 +95,7 @@ def measure(
         MeasurementError: some data sets failed; the run folder holds what the others gave, and what was wrong.
     """
     plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations))
+    plan.check(module)
     check_jobs(jobs)
     if settings is None:
         settings = {"model": dict(module.hparams), **plan.plain()}
@@ -124,8 +135,10 @@ def measure_subjects(
         for task_number, outcome in run_jobs(tasks, jobs, done=len(fits)):
             place = missing[task_number]
             if isinstance(outcome, Failure):
-                rank_zero_only(_write_trace)(folders[place], outcome)
+                rank_zero_only(_write_trace)(folders[place], outcome.trace)
                 outcome = Fit(subjects[place[0]].module.seed + place[1], folders[place], error=outcome.message)
+            elif outcome.error is not None:
+                rank_zero_only(_write_trace)(folders[place], outcome.error)
             if outcome.error is not None:
                 rank_zero_warn(f"{subjects[place[0]].title} failed: {outcome.error}")
                 failures.append(outcome.error)
@@ -157,7 +170,9 @@ def _results(
     run: Path, subjects: list[Subject], plan: Plan, fits: dict[tuple[int, int], Fit], settings: dict[str, Any]
 ) -> Results:
     """The records of the subjects all of whose fits are done, each control with its ratio."""
-    done = [number for number in range(len(subjects)) if all((number, seed) in fits for seed in range(plan.seeds))]
+    fitted = [number for number in range(len(subjects)) if all((number, seed) in fits for seed in range(plan.seeds))]
+    # A control waits for its data, without which its record would seem to belong to other data.
+    done = [number for number in fitted if subjects[number].control_of in (None, *fitted)]
     records = []
     for number in done:
         subject = subjects[number]
@@ -167,7 +182,7 @@ def _results(
         records.append(Record(subject.label, each, model, layer, source))
     control_of = [subjects[number].control_of for number in done]
     places = [done.index(number) if number in done else None for number in control_of]
-    return Results(run, in_order(records, places), settings, complete=len(done) == len(subjects))
+    return Results(run, with_ratios(records, places), settings, complete=len(done) == len(subjects))
 
 
 def _finish(results: Results) -> None:
@@ -183,7 +198,11 @@ def _write_cards(records: Sequence[Record]) -> None:
     for record, controls in _with_controls(records):
         for fit in record.fits:
             if controls and fit.error is None and fit.folder is not None:
-                dictionary = fit.dictionary
+                try:
+                    dictionary = fit.dictionary
+                except (OSError, ValueError) as error:  # all that was measured is written already
+                    rank_zero_warn(f"{record.data}: the card of its dictionary lacks the controls: {error}")
+                    continue
                 dictionary.card = replace(dictionary.card, controls={one.data: one.scores for one in controls})
                 dictionary.save_pretrained(fit.folder / DICTIONARY)
 
@@ -201,9 +220,9 @@ def _with_controls(records: Sequence[Record]) -> Iterator[tuple[Record, list[Rec
             yield record, controls
 
 
-def _write_trace(folder: Path, failure: Failure) -> None:
+def _write_trace(folder: Path, trace: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").write_text(failure.trace)
+    (folder / "error.txt").write_text(trace)
 
 
 # --- run folders -----------------------------------------------------------------------------------------------------
@@ -211,11 +230,13 @@ def _write_trace(folder: Path, failure: Failure) -> None:
 
 def _identity(subject: Subject) -> dict[str, Any]:
     """What tells a subject from others when a run is resumed."""
-    identity: dict[str, Any] = {"title": subject.title}
+    data = subject.data
+    identity: dict[str, Any] = {"title": subject.title, "source": plain_attributes(data.source)}
     if subject.control_of is None:
-        data = subject.data
         norm = f"{data.statistics.mean_norm:.5g}"
+        names = ("batch_size", "batches_per_round", "val_split", "seed", "stream")
         identity |= {"rows": len(data.rows), "d_model": data.d_model, "mean_norm": norm}
+        identity |= {name: getattr(data, name) for name in names}
     return identity
 
 
@@ -256,10 +277,12 @@ def check_resumable(run: str | Path, settings: dict[str, Any]) -> Path:
             "lightning_logs/measure/version_0"
         )
     stored = load_results(run)
+    if stored.format < FORMAT:
+        raise ValueError(f"the run in {run} is of an older format, which cannot be resumed: leave out resume")
     for name, old, new in _differences({key: stored.settings.get(key) for key in settings}, to_json(settings)):
         raise ValueError(
-            f"{name} is {new!r}, but the run in {run} was made with {old!r}: give the same, or start a run of its own "
-            "by leaving resume out"
+            f"{name} is {new!r}, but the run in {run} was made with {old!r}: give the same, or leave out resume to "
+            "start a new run"
         )
     check_writable(run)
     return stored.folder

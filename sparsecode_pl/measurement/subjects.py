@@ -58,16 +58,20 @@ def prepare(
         fitting = module if width == module.dictionary.shape[1] else module.fresh(d_model=width)
         number = len(subjects)
         subjects.append(Subject(layer.label, layer.label, layer.data, fitting, layer.place))
+        given: list[str] = []
         for control in controls:
             rows = _rows_of(control, layer.data.source)
+            given.append(control.label)
+            namesakes = given.count(control.label)
+            label = control.label if namesakes == 1 else f"{control.label} ({namesakes})"
             same = rows is layer.data.source
             held_against = layer.data if same else layer.data.over(rows)
             if not (same or isinstance(rows, SampledSource)):
                 held_against.setup("fit")
             fitting.check_width(held_against)
             changed = fitting.fresh(**control.module) if control.module else fitting
-            title = control.label if len(layers) == 1 else f"{layer.label}, {control.label}"
-            subjects.append(Subject(control.label, title, held_against, changed, layer.place, control_of=number))
+            title = label if len(layers) == 1 else f"{layer.label}, {label}"
+            subjects.append(Subject(label, title, held_against, changed, layer.place, control_of=number))
     return subjects
 
 
@@ -92,7 +96,7 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
     models: dict[str, list[ActivationDataModule]] = {}  # the data with a model of this name
     for given in [data] if isinstance(data, ActivationDataModule) else data:
         given.prepare_data()
-        sources = given.sources()
+        sources = given.layers
         for source in sources:
             # Data of one layer is used as it is, because a plugin may have changed how it is loaded.
             data = given if len(sources) == 1 else given.over(source)

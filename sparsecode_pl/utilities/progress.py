@@ -84,6 +84,8 @@ class Progress:
         """Restart the line for the next piece of work."""
         fields = {**self._fields, "before": 0, "note": ""}
         self._shown.reset(self._task, description=_entitled(description), total=total, **fields)  # type: ignore[arg-type]
+        if total is None:  # which rich takes for no change
+            self._shown.tasks[self._shown.task_ids.index(self._task)].total = None
 
     def set(self, completed: float, note: str = "") -> None:
         """Set the amount done.

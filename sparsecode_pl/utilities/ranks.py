@@ -8,13 +8,19 @@ import torch.distributed
 T = TypeVar("T")
 
 
+def is_shared() -> bool:
+    """Whether several processes work together, so that none may go on alone."""
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return ready and torch.distributed.get_world_size() > 1
+
+
 def from_rank_zero(compute: Callable[[], T]) -> T:
     """Call `compute` on the first process and return its result on every process; the others wait.
 
     This is for numbers that decide what happens next, because they must not differ between processes even in the last
     digit. An exception is raised on every process.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not is_shared():
         return compute()
     outcome: list[Any] = [None, None]
     if torch.distributed.get_rank() == 0:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from PIL import Image
 from sparsecode_control import Gaussian, MatchedGaussian, RandomDictionary, Shuffled
 from torchmetrics import MaxMetric
@@ -18,7 +18,7 @@ from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import load_results
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
-from sparsecode_pl.scoring import Evaluation
+from sparsecode_pl.scoring import Evaluation, score
 
 SCORES = ["S1", "L_norm", "N0", "L", "explained_variance"]
 ALWAYS = {"data", *SCORES, "num_samples", "lam", "atoms_alive", "seconds"}
@@ -139,7 +139,7 @@ def test_seeds_give_the_mean_and_the_spread_of_single_runs(run, make_data):
     both = run(SparseCodingModule(16, expansion=2, seed=4), make_data(), Gaussian(), seeds=2)
     for number, record in enumerate(both):
         one, two = (runs[number] for runs in single)
-        for name in [*SCORES, *(f"heldout_{score}" for score in SCORES), "lam"]:
+        for name in [*SCORES, *(f"heldout_{each}" for each in SCORES), "lam"]:
             assert one[name] != two[name]
             assert record[name] == pytest.approx(np.mean([one[name], two[name]]), rel=1e-12)
             assert record["spread"][name] == pytest.approx(np.std([one[name], two[name]], ddof=1), rel=1e-9)
@@ -340,3 +340,79 @@ def test_the_values_of_an_evaluation_are_part_of_the_record(run, make_data, shar
     for prefix, index in (("", data.train_index), ("heldout_", data.heldout_index)):
         expected = record.dictionary.encode(data.rows[index]).values().max()
         assert record[f"{prefix}largest"] == pytest.approx(float(expected), rel=1e-6)
+
+
+class Clashing(Largest):
+    def metrics(self, codec):
+        return {self.taken: MaxMetric()}
+
+
+@pytest.mark.parametrize(("taken", "message"), [("S1", "gives S1, as another one does"), ("lam", "gives lam, a name")])
+def test_an_evaluation_never_takes_the_name_of_a_score(run, make_data, no_fit, taken, message):
+    evaluation = Clashing()
+    evaluation.taken = taken
+    with pytest.raises(ValueError, match=message):
+        run(SparseCodingModule(16, expansion=2), make_data(), evaluations=[evaluation])
+
+
+def test_a_class_in_place_of_an_evaluation_is_refused(run, make_data, no_fit):
+    with pytest.raises(TypeError, match="give an object of a subclass of Evaluation"):
+        run(SparseCodingModule(16, expansion=2), make_data(), evaluations=[Largest])
+
+
+def test_two_ways_to_set_the_penalty_for_scoring_are_refused(run, make_data, no_fit):
+    with pytest.raises(ValueError, match=r"explained_variance is 0.9 and eval_lam 0.05, .*: give one of them"):
+        run(SparseCodingModule(16, expansion=2, eval_lam=0.05), make_data(), explained_variance=0.9)
+
+
+class Failing(Largest):
+    def update(self, metrics, batch):
+        raise RuntimeError("boom")
+
+
+def test_what_training_gave_survives_an_evaluation_that_fails(run, make_data, tmp_path):
+    with pytest.raises(RuntimeError, match="the first with RuntimeError: boom"):
+        run(SparseCodingModule(16, expansion=2, lam=0.1), make_data(), evaluations=[Failing()])
+    (record,) = load_results(tmp_path / "runs" / "version_0").records
+    (plain,) = run(SparseCodingModule(16, expansion=2, lam=0.1), make_data())
+    assert record.fits[0].training_penalty_scores["heldout_S1"] == plain["heldout_S1"]
+    assert record.fits[0].training_penalty_scores["lam"] == 0.1
+    assert record.dictionary.lam == 0.1
+    assert "boom" in (record.folder / "error.txt").read_text()
+
+
+def test_however_training_stops_the_penalty_is_the_one_that_was_scored(run, make_data, tmp_path):
+    """Whoever ends it after a round, `AdaptivePenalty` has set the next penalty by then."""
+
+    class Stop(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            trainer.should_stop = True
+
+    trainer = partial(default_trainer, accelerator="cpu", devices=1, callbacks=[Stop()])
+    data = make_data()
+    (record,) = run(SparseCodingModule(16, expansion=3), data, trainer=trainer)
+    (checkpoint,) = record.folder.rglob("*.ckpt")
+    for dictionary in (record.dictionary, Dictionary.from_checkpoint(checkpoint)):
+        assert dictionary.lam == record["lam"] == record["train_lam"]
+        assert float(score(dictionary, data.rows[data.train_index])["L"]) == pytest.approx(record["L"], rel=1e-6)
+        assert dictionary.card.scores["S1"] == record["S1"]
+
+
+def test_a_checkpoint_at_a_share_has_the_scores_of_that_share_on_its_card(run, make_data):
+    trainer = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2)
+    (record,) = run(SparseCodingModule(16, expansion=3), make_data(), trainer=trainer, explained_variance=0.9)
+    (checkpoint,) = record.folder.rglob("*.ckpt")
+    dictionary = Dictionary.from_checkpoint(checkpoint)
+    assert (dictionary.lam, dictionary.card.scores["S1"]) == (record["lam"], record["S1"])
+
+
+def test_controls_of_one_name_are_told_apart(run, make_data):
+    record, one, other = run(SparseCodingModule(16, expansion=2, lam=0.1), make_data(), Gaussian(), Gaussian(seed=1))
+    assert (one["data"], other["data"]) == ("Gaussian", "Gaussian (2)")
+    assert one["S1"] != other["S1"]
+    assert set(record.dictionary.card.controls) == {"Gaussian", "Gaussian (2)"}
+
+
+def test_the_values_of_an_evaluation_stand_below_the_table(run, make_data, capsys):
+    run(SparseCodingModule(16, expansion=2, lam=0.1), make_data(), evaluations=[Largest()])
+    assert "largest: SparseLinear a=1.5 " in capsys.readouterr().out

@@ -4,7 +4,8 @@ import pytest
 
 from sparsecode_pl.measurement.exact import ExactCodes
 from sparsecode_pl.measurement.plan import Plan
-from sparsecode_pl.scoring import AtomUse, Scores
+from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.scoring import AtomUse
 
 
 @pytest.mark.parametrize("seeds", [0, -1])
@@ -20,10 +21,9 @@ def test_a_share_that_is_none_is_refused(share):
 
 
 def test_an_evaluation_is_given_once():
-    with pytest.raises(ValueError, match="evaluations are AtomUse, Scores, AtomUse: give each once"):
-        Plan(evaluations=(AtomUse(), Scores(), AtomUse()))
-    with pytest.raises(ValueError, match="evaluations are ExactCodes, ExactCodes: give each once"):
-        Plan.of(1, None, True, (ExactCodes(),))
+    plan = Plan(evaluations=(ExactCodes(), ExactCodes()))
+    with pytest.raises(ValueError, match=r"evaluation ExactCodes gives .*exact_S1.*, as another one does"):
+        plan.check(SparseCodingModule(4))
 
 
 def test_exact_stands_for_an_evaluation():

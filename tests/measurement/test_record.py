@@ -8,7 +8,7 @@ import torch
 
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import Fit, Record, Results, load_results
-from sparsecode_pl.measurement.record import in_order
+from sparsecode_pl.measurement.record import with_ratios
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def results(fit, tmp_path):
         Record("Broken", (Fit(0, tmp_path / "c", error="OSError: no disk"),), **place, control_of="toy layer 3"),
     )
     settings = {"model": {"lam": math.inf, "seeds": 2}}
-    return Results(tmp_path, in_order(records, [None, 0, 0]), settings, complete=False)
+    return Results(tmp_path, with_ratios(records, [None, 0, 0]), settings, complete=False)
 
 
 def test_a_record_is_a_mapping_of_means_with_the_spread(results):
@@ -111,6 +111,10 @@ def test_results_of_the_format_before_load_without_dictionaries(tmp_path):
     assert (loaded["S1"], loaded["S1_ratio"], loaded.control_of) == (2.0, 0.5, "y")
     assert math.isnan(loaded["L_norm"])
     assert results.settings == {"seeds": 2}
+    assert loaded["spread"] == {"S1": 0.1}
+    before = (tmp_path / "results.json").read_text()
+    results.write()  # which leaves what it could not write as fully
+    assert (tmp_path / "results.json").read_text() == before
     with pytest.raises(FileNotFoundError, match="older format"):
         _ = loaded.dictionary
 

@@ -88,9 +88,9 @@ TRAINING_STEP = SparseCodingModule.training_step
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeds": 3}, "seeds is 3, but the run in .* was made with 2: give the same, or start a run of its own"),
+        ({"seeds": 3}, "seeds is 3, but the run in .* was made with 2: give the same, or leave out resume"),
         ({"explained_variance": 0.9}, r"explained_variance is 0.9, but the run in .* was made with None"),
-        ({"exact": True}, r"evaluations is \['ExactCodes'\], but the run in .* was made with \[\]"),
+        ({"exact": True}, r"evaluations is \[.*'ExactCodes'.*\], but the run in .* was made with \[\]"),
     ],
 )
 def test_another_option_is_refused_by_name(interrupted, run, make_data, no_fit, change, message):
@@ -103,8 +103,10 @@ def test_another_module_or_other_data_are_refused_by_name(interrupted, run, make
     options = {"seeds": 2, "trainer": TRAINER, "resume": interrupted}
     with pytest.raises(ValueError, match=r"model.expansion is 3, but the run in .* was made with 2"):
         run(module(expansion=3), make_data(), MatchedGaussian(), **options)
-    with pytest.raises(ValueError, match=r"subjects\[0\].mean_norm is '.*', but the run in"):
+    with pytest.raises(ValueError, match=r"subjects\[0\].source.seed is 1, but the run in"):
         run(module(), make_data(seed=1), MatchedGaussian(), **options)
+    with pytest.raises(ValueError, match=r"subjects\[0\].batches_per_round is 7, but the run in"):
+        run(module(), make_data(batches_per_round=7), MatchedGaussian(), **options)
     with pytest.raises(ValueError, match=r"subjects\[1\].title is 'Gaussian', but the run in .* 'MatchedGaussian'"):
         run(module(), make_data(), Gaussian(), **options)
 

@@ -2,7 +2,7 @@
 
 The models are MiniLM (d = 384, 6 layers) and a Llama with random weights and the size of stories260K (d = 64, 5
 layers). The text is random words in documents of log-normal length. Loading and tokenising are not included. Prints
-medians over repeats and the ratios, and writes results/bench_harvest.json.
+medians over repeats and the ratios, and writes results/bench_capture.json.
 """
 
 import statistics
@@ -76,7 +76,7 @@ def compare(model: str, folder: Path) -> dict:
         for batch in batches(first):
             shared["model"](input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options)
 
-    def harvest(store: Path | None) -> float:
+    def capture(store: Path | None) -> float:
         data = TransformerActivations(model, str(text), store=store and str(store), **settings)
         vars(data._capture).update(shared)  # already loaded and tokenised
         return seconds(data._capture.capture).wall
@@ -85,8 +85,8 @@ def compare(model: str, folder: Path) -> dict:
     for repeat in range(REPEATS + 1):
         found = {  # in turn, so that all see the same machine
             "bare": seconds(bare).wall,
-            "memory": harvest(None),
-            "store": harvest(folder / f"{name}{repeat}"),
+            "memory": capture(None),
+            "store": capture(folder / f"{name}{repeat}"),
         }
         for kind, value in found.items() if repeat else ():  # the first warms up
             times[kind].append(value)
@@ -107,7 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         results = [compare(model, folder) for model in (MINILM, save_llama(folder / "llama"))]
-    write("bench_harvest", results, {"repeats": REPEATS}, packages=("torch", "transformers"))
+    write("bench_capture", results, {"repeats": REPEATS}, packages=("torch", "transformers"))
 
 
 if __name__ == "__main__":
