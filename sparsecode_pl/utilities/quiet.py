@@ -15,7 +15,8 @@ _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities
 def quiet_lightning() -> None:
     """Silence an advertisement and two warnings for good, and show each message about devices once."""
     for name in _LOGGERS:
-        getLogger(name).addFilter(_Once())
+        if not any(isinstance(each, _Once) for each in getLogger(name).filters):
+            getLogger(name).addFilter(_Once())
     _ignore_warnings()
 
 

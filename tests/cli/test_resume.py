@@ -64,7 +64,7 @@ def test_another_setting_is_refused_by_name(measured, measurement, refused, opti
     said = refused(*measurement, option, f"--resume={measured}")
     assert message in said
     assert f"but the run in {measured} was made with" in said
-    assert "give the same, or start a run of its own by leaving resume out" in said
+    assert "give the same, or leave out resume to start a new run" in said
 
 
 def test_a_folder_that_is_no_run_is_refused(refused, measurement, here):
