@@ -40,6 +40,7 @@ OTHERS = {
 FROM_PYTHON = f"""
 import json, logging, tempfile, time, warnings
 from pathlib import Path
+import sparsecode_pl  # before PyTorch, so that its threads do not spin for long
 from sparsecode_synthetic import SparseLinear
 from sparsecode_pl import SparseCodingModule
 from sparsecode_pl.measurement.trainer import default_trainer

@@ -1,7 +1,14 @@
 """Measure how sparse a neural network's activations really are, by sparse coding, beside controls that are not."""
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# GNU's OpenMP, which PyTorch uses, reads this when it is loaded. Its idle threads then spin for microseconds instead of
+# milliseconds, which leaves the cores to others. The user's own settings are respected.
+if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 if TYPE_CHECKING:
     from sparsecode_pl.codec import Codec

@@ -25,8 +25,9 @@ _THREAD_BYTES = 2 * 2**20
 _CHUNKS = 16
 # Minimum rows per chunk, if memory allows: with fewer, the matrix product is slow and may round differently.
 _LEAST_ROWS = 32
-# If the user has set one of these, OpenMP's threads are not made to sleep.
-SPIN_SETTINGS = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+# If the user has set the first of these, or the second to another value than this package, OpenMP's threads are not made
+# to sleep.
+SPIN_SETTINGS = {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": "1000"}
 # The machine counts as busy if, several times in a row, work of this many seconds took this many times the seconds that
 # processors spent on it. Once is not enough: the first work compiles.
 _WATCHED, _BUSY, _TIMES = 0.4, 1.5, 2
@@ -131,7 +132,7 @@ class _Pools:
         self._pools: dict[int, ThreadPoolExecutor] = {}
         self._wall = self._processor = 0.0
         self._times_busy = 0
-        self._may_spin = not SPIN_SETTINGS & os.environ.keys()
+        self._may_spin = all(os.environ.get(name) in (None, ours) for name, ours in SPIN_SETTINGS.items())
 
     def after_fork(self) -> None:
         """Start again in a child, which has none of its parent's threads."""
