@@ -25,8 +25,8 @@ _THREAD_BYTES = 2 * 2**20
 _CHUNKS = 16
 # Minimum rows per chunk, if memory allows: with fewer, the matrix product is slow and may round differently.
 _LEAST_ROWS = 32
-# If the user has set the first of these, or the second to another value than this package, OpenMP's threads are not made
-# to sleep.
+# If the user has set the first of these, or the second to another value than this package does, OpenMP's threads are
+# not made to sleep.
 SPIN_SETTINGS = {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": "1000"}
 # The machine counts as busy if, several times in a row, work of this many seconds took this many times the seconds that
 # processors spent on it. Once is not enough: the first work compiles.
