@@ -11,6 +11,11 @@ from sparsecode_pl.utilities.progress import Progress
 _SCORED = ("scoring training rows", "scoring held-out rows")
 
 
+def _scoring_batches(trainer: Trainer) -> list[int | float]:
+    """Number of batches of each loader whose rows are scored."""
+    return trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+
+
 class SparseCodingProgress(ProgressBar):
     """One line for the current round, scoring or coding, with lam and L_norm of the last batch.
 
@@ -70,7 +75,7 @@ class SparseCodingProgress(ProgressBar):
     ) -> None:
         """Start scoring."""
         if batch_idx == 0:
-            self._begin(_SCORED[dataloader_idx], trainer.num_val_batches[dataloader_idx])
+            self._begin(_SCORED[dataloader_idx], _scoring_batches(trainer)[dataloader_idx])
 
     def on_validation_batch_end(
         self,
@@ -82,26 +87,10 @@ class SparseCodingProgress(ProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a scored batch."""
-        self._set(batch_idx, trainer.num_val_batches[dataloader_idx])
+        self._set(batch_idx, _scoring_batches(trainer)[dataloader_idx])
 
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Start scoring."""
-        if batch_idx == 0:
-            self._begin(_SCORED[dataloader_idx], trainer.num_test_batches[dataloader_idx])
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count a scored batch."""
-        self._set(batch_idx, trainer.num_test_batches[dataloader_idx])
+    on_test_batch_start = on_validation_batch_start
+    on_test_batch_end = on_validation_batch_end
 
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -59,19 +59,17 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     trainer.fit(module, datamodule=data)
     folder = from_rank_zero(lambda: folder)  # other processes may have counted the run folders at another moment
     dictionary = module.dictionary.to(trainer.strategy.root_device)
-    scores, training_penalty_scores, error = dict(module.scores), {}, None
+    scores, error = dict(module.scores), None
+    at_training_penalty = _named(scores, data) | {"lam": dictionary.lam, "train_lam": module.trained_lam}
     try:
         if plan.explained_variance is not None:
-            training_penalty_scores = _named(scores, data) | {"lam": dictionary.lam, "train_lam": module.trained_lam}
             scores = _score_at_share(dictionary, data, plan, scores)
             _log(trainer, {f"explained_{plan.explained_variance:g}/{name}": value for name, value in scores.items()})
             _log(trainer, {f"explained_{plan.explained_variance:g}/lam": dictionary.lam})
         elif plan.evaluations:
-            training_penalty_scores = _named(scores, data) | {"lam": dictionary.lam, "train_lam": module.trained_lam}
             found = dict(pair for rows in _rows(data) for pair in _score(dictionary, data, rows, plan.evaluations))
             _log(trainer, found)
             scores |= found
-            training_penalty_scores = {}
     except ShareNotReachedError as reason:
         error = str(reason)
     except Exception as reason:  # whatever an evaluation fails of, what training gave is kept
@@ -88,9 +86,10 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     }
     if data.source.ground_truth is not None:
         named |= _truth(dictionary, data.source.ground_truth)
-    fit = Fit(seed, folder, {} if error else named, training_penalty_scores, error)
+    other_scores = at_training_penalty if error or plan.explained_variance is not None else {}
+    fit = Fit(seed, folder, {} if error else named, other_scores, error)
     if trainer.is_global_zero:
-        dictionary.card = replace(dictionary.card, scores=training_penalty_scores if error else named)
+        dictionary.card = replace(dictionary.card, scores=at_training_penalty if error else named)
         dictionary.save_pretrained(folder / DICTIONARY)
         _update_checkpoints(trainer, dictionary)
         if error is None:

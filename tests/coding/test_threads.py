@@ -149,3 +149,24 @@ sys.exit(status)
 def test_a_forked_child_encodes_too():
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)  # noqa: S603
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("shares", "expected"), [([1.1] * 9, 0), ([2.0, 1.1] * 5, 0), ([1.1, 2.0, 2.0, 2.0], 1)])
+def test_openmp_sleeps_once_the_machine_was_busy_twice_in_a_row(monkeypatch, shares, expected):
+    asleep = []
+    monkeypatch.setattr(threads, "_let_openmp_sleep", asleep.append)
+    for name in threads.SPIN_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    pools = threads._Pools()
+    for share in shares:
+        pools.notice(share, 1.0, num_threads=2)
+    assert len(asleep) == expected
+
+
+@pytest.mark.parametrize("setting", threads.SPIN_SETTINGS)
+def test_openmp_is_left_alone_where_the_user_has_said_how_it_waits(monkeypatch, setting):
+    monkeypatch.setattr(threads, "_let_openmp_sleep", lambda _: pytest.fail("the user's setting is overridden"))
+    monkeypatch.setenv(setting, "7")
+    pools = threads._Pools()
+    for _ in range(5):
+        pools.notice(9.0, 1.0, num_threads=2)
