@@ -12,6 +12,7 @@ from sparsecode_pl.data.activation_store import ActivationStore, StoreSource
 from sparsecode_pl.data.cacheable import Cacheable, fill_store
 from sparsecode_pl.data.control import Control, control_random
 from sparsecode_pl.data.control_of import ControlOf
+from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, Statistics
 from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
 from sparsecode_pl.data.registry import available_plugins, import_plugins, load_plugin
@@ -19,6 +20,7 @@ from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.sampled import SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
 from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
+from sparsecode_pl.data.split import BUCKETS, ROWS, Split
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.data.tensor import TensorActivations, TensorSource
 from sparsecode_pl.store import MemoryWriter, Store, StoreBusyError, StoreWriter, write_store
@@ -27,6 +29,8 @@ from sparsecode_pl.utilities.progress import Progress
 from sparsecode_pl.utilities.seeding import generator
 
 __all__ = [
+    "BUCKETS",
+    "ROWS",
     "ActivationDataModule",
     "ActivationStore",
     "Cacheable",
@@ -41,6 +45,7 @@ __all__ = [
     "SampledSource",
     "Source",
     "SourceActivations",
+    "Split",
     "Statistics",
     "Store",
     "StoreBusyError",
@@ -52,6 +57,7 @@ __all__ = [
     "TensorSource",
     "available_plugins",
     "control_random",
+    "distinct_rows",
     "fill_store",
     "generator",
     "import_plugins",

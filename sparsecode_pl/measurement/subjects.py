@@ -65,7 +65,7 @@ def prepare(
             namesakes = given.count(control.label)
             label = control.label if namesakes == 1 else f"{control.label} ({namesakes})"
             same = rows is layer.data.source
-            held_against = layer.data if same else layer.data.over(rows)
+            held_against = layer.data if same else layer.data.over(rows, control=True)
             if not (same or isinstance(rows, SampledSource)):
                 held_against.setup("fit")
             fitting.check_width(held_against)
