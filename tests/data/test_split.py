@@ -170,7 +170,7 @@ def test_a_side_without_rows_is_refused():
         _ = TensorActivations(x[:1].repeat(60, 1)).train_index
     # Every document holds the same rows, so that none of them is new when it is held out.
     copies = x[:1] + torch.arange(6.0).repeat(10)[:, None]
-    with pytest.raises(ValueError, match="no held-out rows are left with val_split 0.1"):
+    with pytest.raises(ValueError, match=r"no held-out rows are left with val_split 0\.1"):
         split(copies, {"document": torch.arange(60) // 6})
 
 
