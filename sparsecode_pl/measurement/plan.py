@@ -12,7 +12,8 @@ from sparsecode_pl.utilities.plain import plain_attributes
 
 # Names in records that are no scores of rows.
 _RESERVED = {
-    *("data", "model", "layer", "control_of", "error", "spread", "fits", "folder", "num_samples", "lam", "train_lam"),
+    *("data", "model", "layer", "control_of", "error", "spread", "intervals", "fits", "folder"),
+    *("num_samples", "lam", "train_lam"),
     *("atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms", "half_active", "oracle_S1", "atom_recovery"),
     *("num_distinct", "num_types", "heldout_seen_share", "num_copies"),
 }

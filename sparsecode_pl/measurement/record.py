@@ -5,25 +5,30 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.utilities.files import write_file, write_files
+from sparsecode_pl.measurement.intervals import Array, Interval, Replicates, mean_of, replicates_of
+from sparsecode_pl.utilities.files import write_files
 from sparsecode_pl.utilities.plain import from_json, to_json
 from sparsecode_pl.utilities.versions import versions
 
 #: Number of the format of `results.json` and `fit.json`. Files without one are of format 1.
-FORMAT = 2
+FORMAT = 3
 
 RESULTS, TABLE, FIT, DICTIONARY = "results.json", "results.csv", "fit.json", "dictionary"
+# The sums that intervals come from, beside `FIT`.
+_SUMS = "sums.safetensors"
 
 # Scores that a control is compared by.
-_COMPARED = ("S1", "heldout_S1", "exact_S1", "heldout_exact_S1")
+_COMPARED = ("S1", "heldout_S1", "unseen_S1", "exact_S1", "heldout_exact_S1", "unseen_exact_S1")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Fit:
         scores: by name; see `measure`.
         training_penalty_scores: those at the penalty of training, where `scores` are at another one.
         error: what went wrong, if anything did.
+        sums: the sums by bucket that `scores` are ratios of, see `replicates_of`; none if they were not taken, or if
+            the fit was read from `results.json`.
     """
 
     seed: int
@@ -43,6 +50,12 @@ class Fit:
     scores: dict[str, float] = field(default_factory=dict)
     training_penalty_scores: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    sums: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def replicates(self) -> dict[str, Replicates]:
+        """Replicates of the scores, by their names."""
+        return replicates_of(self.sums)
 
     @property
     def dictionary(self) -> Dictionary:
@@ -56,14 +69,15 @@ class Fit:
         return Dictionary.from_pretrained(self.folder / DICTIONARY)
 
     def write(self) -> None:
-        """Write `fit.json`, which says that the fit is done."""
+        """Write the sums, and `fit.json`, which says that the fit is done."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             content = {"format": FORMAT, **self.plain()}
-            write_file(self.folder / FIT, json.dumps(content, indent=2, allow_nan=False).encode())
+            files = {self.folder / _SUMS: save(self.sums)} if self.sums else {}
+            write_files(files | {self.folder / FIT: json.dumps(content, indent=2, allow_nan=False).encode()})
 
     def plain(self) -> dict[str, Any]:
-        """The fit without its folder, as JSON can hold it."""
+        """The fit without its folder and its sums, as JSON can hold it."""
         content: dict[str, Any] = {"seed": self.seed, "scores": to_json(self.scores)}
         if self.training_penalty_scores:
             content["training_penalty_scores"] = to_json(self.training_penalty_scores)
@@ -82,8 +96,11 @@ class Fit:
         """The finished fit of a folder; None if it is not finished or cannot be read."""
         try:
             content = json.loads((folder / FIT).read_bytes())
-            return cls.from_plain(content, folder) if content["format"] == FORMAT else None
-        except (OSError, ValueError, TypeError, KeyError):
+            if content["format"] != FORMAT:
+                return None
+            sums = load((folder / _SUMS).read_bytes()) if (folder / _SUMS).is_file() else {}
+            return replace(cls.from_plain(content, folder), sums=sums)
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
             return None
 
 
@@ -92,6 +109,7 @@ class Record(Mapping[str, Any]):
     """The scores of one data set: a mapping from their names, see `measure`, to numbers.
 
     With several fits the numbers are means over them, and `record["spread"]` holds their standard deviations.
+    `record["intervals"]` holds the 95 % intervals of the scores, if sums for them were taken.
 
     Attributes:
         data: the data set's name.
@@ -101,6 +119,9 @@ class Record(Mapping[str, Any]):
         control_of: name of the data that this is a control of, if it is one.
         ratios: of a control, the data's score over its own, by names such as "S1_ratio".
         stored_spread: the spread that was read from a file without the single fits.
+        intervals: lower and upper end for each score that has an interval, also for ratios. An interval says how
+            much the score, the mean over the fits, varies with the documents or rows that are scored; the dictionaries
+            are fixed.
     """
 
     data: str
@@ -110,6 +131,7 @@ class Record(Mapping[str, Any]):
     control_of: str | None = None
     ratios: dict[str, float] = field(default_factory=dict)
     stored_spread: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -158,6 +180,8 @@ class Record(Mapping[str, Any]):
         entries |= self.scores | self.ratios
         if self.stored_spread or (len(self.fits) > 1 and self.error is None):
             entries["spread"] = self.spread
+        if self.intervals:
+            entries["intervals"] = self.intervals
         if self.error is not None:
             entries["error"] = self.error
         return entries
@@ -191,7 +215,8 @@ class Record(Mapping[str, Any]):
                 raise ValueError(f"a fit's folder is {fit['folder']!r}, outside of the run")
             fits.append(Fit.from_plain(fit, folder))
         model, layer, control_of = (content.get(name) for name in ("model", "layer", "control_of"))
-        return cls(content["data"], tuple(fits), model, layer, control_of, _ratios(content))
+        intervals = {name: _interval(ends) for name, ends in content.get("intervals", {}).items()}
+        return cls(content["data"], tuple(fits), model, layer, control_of, _ratios(content), intervals=intervals)
 
     @classmethod
     def from_format_1(cls, content: Mapping[str, Any]) -> "Record":
@@ -228,7 +253,7 @@ class Results:
     def write(self) -> None:
         """Write `results.json` and `results.csv`; NaN becomes null, or an empty cell.
 
-        Files of an older format, which hold no single fits, are left as they are.
+        Files of an older format, which lack something, are left as they are.
         """
         if self.format < FORMAT:
             return
@@ -245,8 +270,11 @@ class Results:
     def _table(self) -> str:
         rows = []
         for record in self.records:
-            row = {name: value for name, value in record.items() if name != "spread"}
-            rows.append(to_json(row | {f"{name}_spread": value for name, value in record.spread.items()}))
+            row = {name: value for name, value in record.items() if name not in ("spread", "intervals")}
+            row |= {f"{name}_spread": value for name, value in record.spread.items()}
+            for name, ends in record.intervals.items():
+                row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+            rows.append(to_json(row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
@@ -294,20 +322,33 @@ def ratios_to(source: Record, control: Mapping[str, float]) -> dict[str, float]:
 
 
 def with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> tuple[Record, ...]:
-    """Records with the ratios of controls to what they are controls of.
+    """Records with the ratios of controls to what they are controls of, and with intervals.
 
     Args:
         records: one for each data set.
         control_of: for each the number of the record that it is a control of, or None.
     """
     finished = []
-    for record, number in zip(records, control_of, strict=True):
+    each = [_replicates(record) for record in records]
+    for record, replicates, number in zip(records, each, control_of, strict=True):
         ratios = {} if number is None else ratios_to(records[number], record.scores)
-        names = (record.data, record.fits, record.model, record.layer, record.control_of)
-        finished.append(Record(*names, ratios=ratios))
+        found = {name: one.interval for name, one in replicates.items() if name in record.scores}
+        for name in _COMPARED:
+            if number is not None and name in replicates and name in each[number]:
+                found[f"{name}_ratio"] = each[number][name].over(replicates[name]).interval
+        finished.append(replace(record, ratios=ratios, intervals=found))
     return tuple(finished)
+
+
+def _replicates(record: Record) -> dict[str, Replicates]:
+    return mean_of([fit.replicates for fit in record.fits]) if record.error is None else {}
 
 
 def _ratios(content: Mapping[str, Any]) -> dict[str, float]:
     ratios: dict[str, float] = from_json({name: value for name, value in content.items() if name.endswith("_ratio")})
     return ratios
+
+
+def _interval(ends: Sequence[float | None]) -> Interval:
+    low, high = ends
+    return from_json(low), from_json(high)
