@@ -61,7 +61,9 @@ class MeasuringTrainer(Trainer):
         raise NotImplementedError("SparseCodingCLI.measure runs in its place")
 
 
-def check_measure(seeds: int, explained_variance: float | list[float] | None, jobs: int | None, resume: str | None) -> None:
+def check_measure(
+    seeds: int, explained_variance: float | list[float] | None, jobs: int | None, resume: str | None
+) -> None:
     """Find what is wrong with the options before any data is loaded.
 
     Raises:

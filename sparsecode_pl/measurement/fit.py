@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparsecode_pl.data import ActivationDataModule, GroundTruth
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement.intervals import take_sums
+from sparsecode_pl.measurement.intervals import Array, take_sums
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit, Level
@@ -62,7 +62,8 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     training = {name: value for name, value in record_names(module.scores).items() if name not in _NO_SCORES}
     training |= counts | penalties
     sums = {key(kind, "sums"): each.numpy() for kind, each in module.sums.items()}
-    scores, levels, error = dict(training), [], None
+    scores, error = dict(training), None
+    levels: list[Level] = []
     alive = round((1 - module.scores["train/dead_atoms"]) * dictionary.num_atoms)
     try:
         if plan.shares:
@@ -127,15 +128,16 @@ def _levels(
             rank_zero_warn(f"{data.label}: {reason}. The scores there are left out")
     levels = []
     for share in found["train"].values:
-        level = Level(share)
+        scores: dict[str, float] = {}
+        sums: dict[str, Array] = {}
         for kind, at in found.items():
             if share in at.values:
                 values = at.values[share]
-                level.sums |= take_sums(values, kind)
+                sums |= take_sums(values, kind)
                 numbers = _numbers(values) | {"lam": at.lam[share]}
-                level.scores |= {key(kind, name): value for name, value in numbers.items()}
+                scores |= {key(kind, name): value for name, value in numbers.items()}
                 _log(trainer, f"explained_{share:g}/{kind}", numbers)
-        levels.append(level)
+        levels.append(Level(share, scores, sums))
     use = found["train"].use
     return levels, 0 if use is None else int((use > 0).sum())
 

@@ -27,8 +27,25 @@ RESULTS, TABLE, FIT, DICTIONARY = "results.json", "results.csv", "fit.json", "di
 # The sums that intervals come from, beside `FIT`.
 _SUMS = "sums.safetensors"
 
+# What a record says of itself apart from its scores.
+_NAMES = ("data", "model", "layer", "control_of")
 # Scores that a control is compared by.
 _COMPARED = ("S1", "heldout_S1", "unseen_S1", "exact_S1", "heldout_exact_S1", "unseen_exact_S1")
+
+
+@dataclass(frozen=True)
+class Level:
+    """The scores of a fit where its codes explain one of several shares of the variance.
+
+    Attributes:
+        share: of the variance of the rows that are scored.
+        scores: by name, with the penalties as "lam", "heldout_lam" and "unseen_lam".
+        sums: the sums by bucket that they are ratios of, see `replicates_of`.
+    """
+
+    share: float
+    scores: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,7 @@ class Fit:
         error: what went wrong, if anything did.
         sums: the sums by bucket that `scores` are ratios of, see `replicates_of`; none if they were not taken, or if
             the fit was read from `results.json`.
+        levels: the scores at each of several shares of the variance.
     """
 
     seed: int
@@ -51,6 +69,12 @@ class Fit:
     training_penalty_scores: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     sums: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+    levels: tuple[Level, ...] = ()
+
+    def at(self, share: float) -> "Fit | None":
+        """The fit with the scores at one of several shares; None if these do not have it."""
+        level = next((level for level in self.levels if level.share == share), None)
+        return None if level is None else replace(self, scores=level.scores, sums=level.sums, levels=())
 
     @cached_property
     def replicates(self) -> dict[str, Replicates]:
@@ -73,7 +97,10 @@ class Fit:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             content = {"format": FORMAT, **self.plain()}
-            files = {self.folder / _SUMS: save(self.sums)} if self.sums else {}
+            sums = self.sums | {
+                f"{level.share}/{name}": each for level in self.levels for name, each in level.sums.items()
+            }
+            files = {self.folder / _SUMS: save(sums)} if sums else {}
             write_files(files | {self.folder / FIT: json.dumps(content, indent=2, allow_nan=False).encode()})
 
     def plain(self) -> dict[str, Any]:
@@ -81,15 +108,27 @@ class Fit:
         content: dict[str, Any] = {"seed": self.seed, "scores": to_json(self.scores)}
         if self.training_penalty_scores:
             content["training_penalty_scores"] = to_json(self.training_penalty_scores)
+        if self.levels:
+            content["levels"] = [{"share": level.share, "scores": to_json(level.scores)} for level in self.levels]
         if self.error is not None:
             content["error"] = self.error
         return content
 
     @classmethod
-    def from_plain(cls, content: Mapping[str, Any], folder: Path | None) -> "Fit":
-        """A fit from what `plain` gave."""
+    def from_plain(
+        cls, content: Mapping[str, Any], folder: Path | None, sums: Mapping[str, Array] | None = None
+    ) -> "Fit":
+        """A fit from what `plain` gave, and from its sums if they are at hand."""
         scores, training = (from_json(content.get(name, {})) for name in ("scores", "training_penalty_scores"))
-        return cls(content["seed"], folder, scores, training, content.get("error"))
+        own: dict[str, dict[str, Array]] = {}  # by level; those of `scores` have no slash
+        for name, each in (sums or {}).items():
+            level, _, kind = name.rpartition("/")
+            own.setdefault(level, {})[kind] = each
+        levels = tuple(
+            Level(level["share"], from_json(level["scores"]), own.get(str(level["share"]), {}))
+            for level in content.get("levels", ())
+        )
+        return cls(content["seed"], folder, scores, training, content.get("error"), own.get("", {}), levels)
 
     @classmethod
     def read(cls, folder: Path) -> "Fit | None":
@@ -99,7 +138,7 @@ class Fit:
             if content["format"] != FORMAT:
                 return None
             sums = load((folder / _SUMS).read_bytes()) if (folder / _SUMS).is_file() else {}
-            return replace(cls.from_plain(content, folder), sums=sums)
+            return cls.from_plain(content, folder, sums)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError):
             return None
 
@@ -122,6 +161,8 @@ class Record(Mapping[str, Any]):
         intervals: lower and upper end for each score that has an interval, also for ratios. An interval says how
             much the score, the mean over the fits, varies with the documents or rows that are scored; the dictionaries
             are fixed.
+        frontier: where several shares of the variance were asked for, the `share` and, as in the record itself, all
+            scores, ratios and intervals there, by ascending share.
     """
 
     data: str
@@ -132,6 +173,7 @@ class Record(Mapping[str, Any]):
     ratios: dict[str, float] = field(default_factory=dict)
     stored_spread: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)
+    frontier: tuple[dict[str, Any], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -182,6 +224,8 @@ class Record(Mapping[str, Any]):
             entries["spread"] = self.spread
         if self.intervals:
             entries["intervals"] = self.intervals
+        if self.frontier:
+            entries["frontier"] = list(self.frontier)
         if self.error is not None:
             entries["error"] = self.error
         return entries
@@ -216,7 +260,14 @@ class Record(Mapping[str, Any]):
             fits.append(Fit.from_plain(fit, folder))
         model, layer, control_of = (content.get(name) for name in ("model", "layer", "control_of"))
         intervals = {name: _interval(ends) for name, ends in content.get("intervals", {}).items()}
-        return cls(content["data"], tuple(fits), model, layer, control_of, _ratios(content), intervals=intervals)
+        frontier = tuple(
+            from_json({name: value for name, value in level.items() if name != "intervals"})
+            | {"intervals": {name: _interval(ends) for name, ends in level.get("intervals", {}).items()}}
+            for level in content.get("frontier", ())
+        )
+        ratios = _ratios(content)
+        names = (content["data"], tuple(fits), model, layer, control_of)
+        return cls(*names, ratios, intervals=intervals, frontier=frontier)
 
     @classmethod
     def from_format_1(cls, content: Mapping[str, Any]) -> "Record":
@@ -270,7 +321,7 @@ class Results:
     def _table(self) -> str:
         rows = []
         for record in self.records:
-            row = {name: value for name, value in record.items() if name not in ("spread", "intervals")}
+            row = {name: value for name, value in record.items() if name not in ("spread", "intervals", "frontier")}
             row |= {f"{name}_spread": value for name, value in record.spread.items()}
             for name, ends in record.intervals.items():
                 row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
@@ -322,12 +373,30 @@ def ratios_to(source: Record, control: Mapping[str, float]) -> dict[str, float]:
 
 
 def with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> tuple[Record, ...]:
-    """Records with the ratios of controls to what they are controls of, and with intervals.
+    """Records with the ratios of controls to what they are controls of, with intervals, and at all shares.
 
     Args:
         records: one for each data set.
         control_of: for each the number of the record that it is a control of, or None.
     """
+    finished = _with_ratios(records, control_of)
+    frontiers: list[list[dict[str, Any]]] = [[] for _ in records]
+    for share in sorted({level.share for record in records for fit in record.fits for level in fit.levels}):
+        at = [tuple(filter(None, (fit.at(share) for fit in record.fits))) for record in records]
+        there = [number for number, fits in enumerate(at) if fits and len(fits) == len(records[number].fits)]
+        levels = [replace(records[number], fits=at[number]) for number in there]
+        places = [_place(there, control_of[number]) for number in there]
+        for number, level in zip(there, _with_ratios(levels, places), strict=True):
+            entries = {name: value for name, value in level.items() if name not in _NAMES}
+            frontiers[number].append({"share": share, **entries})
+    return tuple(replace(record, frontier=tuple(each)) for record, each in zip(finished, frontiers, strict=True))
+
+
+def _place(there: list[int], number: int | None) -> int | None:
+    return there.index(number) if number in there else None
+
+
+def _with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> list[Record]:
     finished = []
     each = [_replicates(record) for record in records]
     for record, replicates, number in zip(records, each, control_of, strict=True):
@@ -337,7 +406,7 @@ def with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> 
             if number is not None and name in replicates and name in each[number]:
                 found[f"{name}_ratio"] = each[number][name].over(replicates[name]).interval
         finished.append(replace(record, ratios=ratios, intervals=found))
-    return tuple(finished)
+    return finished
 
 
 def _replicates(record: Record) -> dict[str, Replicates]:

@@ -83,7 +83,11 @@ def score_at_shares(
         values = score_rows(dictionary, data, kind, evaluations) if pending else {}
         found.use = values.pop("atom_activity", found.use)
         for share in list(pending):
-            own = {name.removeprefix(f"{share:g}/"): value for name, value in values.items() if name.startswith(f"{share:g}/")}
+            own = {
+                name.removeprefix(f"{share:g}/"): value
+                for name, value in values.items()
+                if name.startswith(f"{share:g}/")
+            }
             reached = float(own["explained_variance"])
             if reached >= share:
                 found.values[share] = own
