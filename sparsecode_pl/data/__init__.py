@@ -12,6 +12,7 @@ from sparsecode_pl.data.activation_store import ActivationStore, StoreSource
 from sparsecode_pl.data.cacheable import Cacheable, fill_store
 from sparsecode_pl.data.control import Control, control_random
 from sparsecode_pl.data.control_of import ControlOf
+from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, Statistics
 from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
 from sparsecode_pl.data.registry import available_plugins, import_plugins, load_plugin
@@ -52,6 +53,7 @@ __all__ = [
     "TensorSource",
     "available_plugins",
     "control_random",
+    "distinct_rows",
     "fill_store",
     "generator",
     "import_plugins",
