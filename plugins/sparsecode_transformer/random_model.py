@@ -25,6 +25,8 @@ class RandomModel(Control):
         ValueError: the seed is negative.
     """
 
+    rules_out = "Rules out that the architecture and the text make the score, without what the model has learnt."
+
     def __init__(self, store: str | None = None, seed: int = 0) -> None:
         if seed < 0:
             raise ValueError(f"seed is {seed}: give an integer of at least 0")

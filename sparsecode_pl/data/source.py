@@ -60,6 +60,24 @@ class Stream(Protocol):
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Some rows, (num, d_model) float32, chosen by `random` alone."""
 
+    def without(self, column: str, values: Tensor) -> "Stream":
+        """A stream like this one whose rows never have one of these values in a column.
+
+        Args:
+            column: one of the source's columns.
+            values: what is left out, (k,) integers.
+
+        Raises:
+            ValueError: the rows have no such column, or nothing is left. It may be raised by `check` instead.
+        """
+
+    def values(self, column: str) -> Tensor | None:
+        """The values that rows of the stream may have in a column, ascending, (k,) integers; None if that is unknown.
+
+        Raises:
+            ValueError: the rows have no such column.
+        """
+
     def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:
         """Find out before training whether the stream can give what will be asked for.
 
