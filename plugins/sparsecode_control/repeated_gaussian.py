@@ -159,7 +159,8 @@ class RepeatedStream(DrawnStream):
         Raises:
             ValueError: there is no such column of numbers.
         """
-        return torch.unique(self._numbers(column))
+        found: Tensor = self._numbers(column).unique()
+        return found
 
     def _numbers(self, column: str) -> Tensor:
         self.check_column(column)
@@ -172,5 +173,6 @@ class RepeatedStream(DrawnStream):
 def _classes(column: list[str] | Tensor) -> Tensor:
     """The number of each entry's value, in the order of the values, (n,) int64."""
     if isinstance(column, Tensor):
-        return column.unique(return_inverse=True)[1]
+        classes: Tensor = column.unique(return_inverse=True)[1]
+        return classes
     return torch.from_numpy(np.unique(np.array(column), return_inverse=True)[1])
