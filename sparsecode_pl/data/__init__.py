@@ -17,7 +17,7 @@ from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, S
 from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
 from sparsecode_pl.data.registry import available_plugins, import_plugins, load_plugin
 from sparsecode_pl.data.rows import Rows, row_blocks
-from sparsecode_pl.data.sampled import SampledActivations, SampledSource
+from sparsecode_pl.data.sampled import DrawnStream, SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
 from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
 from sparsecode_pl.data.split import BUCKETS, ROWS, Split
@@ -36,6 +36,7 @@ __all__ = [
     "Cacheable",
     "Control",
     "ControlOf",
+    "DrawnStream",
     "GroundTruth",
     "MemoryWriter",
     "Place",
