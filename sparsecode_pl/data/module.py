@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
 from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.source import Source, Stream
-from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Split, split_rows
+from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Column, Split, follow, split_rows
 from sparsecode_pl.utilities.seeding import generator
 
 _SHUFFLE = 1  # stream of random numbers
@@ -65,6 +66,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         seed: of the split, the shuffling and, in random data, the data.
 
     Attributes:
+        split_like: the split of data that this is a control of, which is used if there are as many rows.
         rank: this process.
         world_size: number of processes.
 
@@ -110,6 +112,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         self.heldout_by = heldout_by
         self.unseen_by = unseen_by
         self.unseen_split = unseen_split
+        self.split_like: Split | None = None
         self.rank, self.world_size = 0, 1
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
@@ -157,12 +160,13 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
         Args:
             source: the other.
-            control: whether it is a control, which is split by single rows if it lacks the columns of this data.
+            control: whether it is a control, which is split as this data is if it has as many rows and the same
+                columns, and by single rows if it lacks the columns that are named.
         """
         names: dict[str, str | None] = {"heldout_by": self.heldout_by, "unseen_by": self.unseen_by}
         if control:
             names = {key: name for key, name in names.items() if name == SINGLE_ROWS or name in source.columns}
-        return SourceActivations(
+        data = SourceActivations(
             source,
             batch_size=self.batch_size,
             batches_per_round=self.batches_per_round,
@@ -172,6 +176,9 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
             unseen_split=self.unseen_split,
             **names,
         )
+        if control and _same(source.columns, self.source.columns):
+            data.split_like = self.split
+        return data
 
     def of(self, source: Source) -> Source:
         """This data, as a control of other rows.
@@ -223,6 +230,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
             ValueError: a column is not there or does not serve, or a side is empty.
         """
         source = self.source
+        if self.split_like is not None and len(self.split_like.buckets) == len(self.rows):
+            return follow(self.split_like, self.rows)
         stream, types = source.stream, self.unseen_by or TOKEN
         return split_rows(
             self.rows,
@@ -390,6 +399,14 @@ class SourceActivations(ActivationDataModule):
     def sources(self) -> list[Source]:
         """The source given."""
         return [self._source]
+
+
+def _same(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
+    """Whether columns have the same names and entries."""
+    return one.keys() == other.keys() and all(
+        torch.equal(mine, yours) if isinstance(mine, Tensor) and isinstance(yours, Tensor) else mine == yours
+        for mine, yours in ((one[name], other[name]) for name in one)
+    )
 
 
 class AnsweredByModule(Source):
