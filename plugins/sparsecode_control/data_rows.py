@@ -13,7 +13,5 @@ class DataRows(Control):
     The atoms are the directions of the centred rows. Where rows repeat, so do atoms.
     """
 
-    rules_out = (
-        "Rules out that atoms which are copies of training rows code the data as well as those that were learnt."
-    )
+    rules_out = "Rules out that copies of training rows code the data as sparsely as learnt atoms."
     module: Mapping[str, Any] = MappingProxyType({"learn": False, "init": "data"})

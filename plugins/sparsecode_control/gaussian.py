@@ -15,7 +15,7 @@ class Gaussian(Noise):
         (torch.Size([100, 16]), 1.0)
     """
 
-    rules_out = "Rules out that any rows of this width would score like the data."
+    rules_out = "Rules out that noise of this width scores like the data."
 
     def make(self, settings: NoiseSettings) -> NoiseSource:
         """The rows."""

@@ -28,7 +28,7 @@ class HeavyTailed(Noise):
         ('HeavyTailed, norms <= 5 x median', 1.0, True)
     """
 
-    rules_out = "Rules out that a few rows of very large norm make the score."
+    rules_out = "Rules out that a few rows of very large norm explain the score."
 
     def __init__(self, clip_norm: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -21,7 +21,7 @@ class MatchedGaussian(OfRows):
         (torch.Size([20, 2]), True)
     """
 
-    rules_out = "Rules out that the mean and the covariance make the score, such as a few directions of large variance."
+    rules_out = "Rules out that mean and covariance explain the score, such as a few directions of large variance."
 
     def make(self, source: Source, num_samples: int, stream: bool) -> Source:
         """The noise."""

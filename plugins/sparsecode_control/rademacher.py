@@ -14,7 +14,7 @@ class Rademacher(Noise):
         tensor([0.5000])
     """
 
-    rules_out = "Rules out that any rows of this width and of equal norms would score like the data."
+    rules_out = "Rules out that noise whose rows all have the same norm scores like the data."
 
     def make(self, settings: NoiseSettings) -> NoiseSource:
         """The rows."""

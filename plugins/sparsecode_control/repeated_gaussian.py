@@ -42,7 +42,7 @@ class RepeatedGaussian(OfRows):
                 [1, 0, 1, 1]], dtype=torch.int32)
     """
 
-    rules_out = "Rules out that repetition makes the score: noise that repeats as often as the tokens do would have it."
+    rules_out = "Rules out that repeated tokens alone explain the score, whatever vectors they have."
 
     def __init__(self, by: str | None = None, stream: bool | None = None, seed: int = 0) -> None:
         super().__init__(stream=stream, seed=seed)

@@ -35,7 +35,7 @@ class RandomModel(Control):
         ValueError: the seed is negative, or there is no such kind.
     """
 
-    rules_out = "Rules out that the architecture and the text make the score, without what the model has learnt."
+    rules_out = "Rules out that architecture and text explain the score, without what the model has learnt."
 
     def __init__(self, store: str | None = None, seed: int = 0, randomise: Randomise = "all") -> None:
         if seed < 0:

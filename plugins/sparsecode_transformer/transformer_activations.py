@@ -31,7 +31,7 @@ class TransformerActivations(ActivationDataModule):
             modules with wildcards, such as "model.layers.*.mlp"; or a list of these.
         site: what an index means: a hidden state ("residual"), or of a block the output of the MLP ("mlp") or the
             attention ("attention"), or the activations inside the MLP ("mlp_hidden").
-        num_activations: number of activations of each layer; None takes all that the text gives.
+        num_activations: number of activations of each layer, the first of the text; None takes all that it gives.
         store: folder of the activation store, from which later runs read; None keeps the activations in memory.
         split: of the data set.
         text_column: column of the text.

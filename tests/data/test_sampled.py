@@ -108,3 +108,10 @@ def test_draws_may_come_from_a_source():
     assert data.rows.shape == (9, 2)
     assert data.draw(4, torch.Generator()).shape == (4, 2)
     assert data.label == "Signs"
+
+
+def test_a_stream_of_drawn_rows_has_no_columns():
+    stream = Uniform(d_model=3, num_samples=20, stream=True).source.stream
+    for ask in (lambda: stream.values("token_id"), lambda: stream.without("token_id", torch.tensor([1]))):
+        with pytest.raises(ValueError, match=r"column is 'token_id', but .* no such column \(those there are: none\)"):
+            ask()

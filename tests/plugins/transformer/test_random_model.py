@@ -145,6 +145,35 @@ def test_other_data_is_refused(tmp_path, kind):
         RandomModel().of(data.source)
 
 
+@pytest.mark.parametrize(
+    ("randomise", "label", "model"),
+    [
+        ("all", "RandomModel", "llama with random weights 2"),
+        ("all_but_embeddings", "RandomModel, all but embeddings", "llama with trained embeddings and random weights 2"),
+        ("shuffled", "RandomModel, shuffled", "llama with shuffled weights 2"),
+    ],
+)
+def test_there_is_a_choice_of_what_is_random(small, text, randomise, label, model):
+    control = RandomModel(seed=2, randomise=randomise)
+    assert control.label == label
+    parts = activations(small, text, layers=[0, 2]).sources()
+    made = [control.of(part) for part in parts]
+    assert made[0].place.model == model
+    expected = activations(small, text, layers=[0, 2], random_weights=2, randomise=randomise).sources()
+    for one, other, part in zip(made, expected, parts, strict=True):
+        assert one.label == other.label
+        assert torch.equal(one.rows, other.rows)
+        for name, column in part.columns.items():
+            assert torch.equal(one.columns[name], column)
+    assert torch.equal(made[0].rows, parts[0].rows) is (randomise == "all_but_embeddings")
+    assert not torch.isclose(made[1].rows, parts[1].rows).all(1).any()
+
+
+def test_an_unknown_choice_is_refused():
+    with pytest.raises(ValueError, match="randomise is 'some': give one of all, all_but_embeddings, shuffled"):
+        RandomModel(randomise="some")
+
+
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="seed is -1: give an integer of at least 0"):
         RandomModel(seed=-1)

@@ -263,6 +263,19 @@ def test_nan_in_a_stream_names_the_layer_and_the_document(small, small_save, tex
     assert any(f"(document {document})" in str(caught.value) for document in documents)
 
 
+def test_a_stream_of_which_the_norm_limit_leaves_nothing_ends_in_an_error(small, small_save, text):
+    token, _, _ = rare_token(small, text)
+    data = activations(
+        small_save(outlier(token)), text, layers=1, num_activations=300, stream=True, batch_size=16, max_norm_ratio=30
+    )
+    stream = data.source.stream
+    others = stream.values("token_id")
+    only = stream.without("token_id", others[others != token])
+    assert only.values("token_id").tolist() == [token]
+    with pytest.raises(ValueError, match=r"max_norm_ratio is 30, which leaves out every token of the stream in 2 seq"):
+        only.batch(0, 0, 16, 0, 1)
+
+
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -238,6 +238,8 @@ def test_what_the_model_does_not_have_is_refused(small, text, settings, message)
         ({"batch_tokens": 0}, "batch_tokens is 0: give at least 1"),
         ({"shard_rows": 0}, "shard_rows is 0: give at least 1"),
         ({"random_weights": -1}, "random_weights is -1: give at least 0"),
+        ({"random_weights": 0, "randomise": "some"}, "randomise is 'some': give one of all, all_but_embeddings, shuf"),
+        ({"randomise": "shuffled"}, "randomise is 'shuffled', but random_weights is None"),
         ({"streaming": True}, "streaming is true, and the text may be endless"),
         ({"stream": True}, "stream is true and num_activations null"),
         ({"stream": True, "streaming": True, "num_activations": 9}, "give max_documents"),
@@ -413,6 +415,79 @@ def test_the_norm_limit_holds_for_the_stream_too(small, text, tmp_path, stored):
     trained = torch.cat([data.train_batch(0, index) for index in range(20)])
     assert trained.norm(dim=1).max() <= limit * 1.0001
     assert activations(small, text, layers=1).rows.norm(dim=1).max() > limit
+
+
+def test_a_stream_knows_the_values_of_its_text(small, text):
+    everything = activations(small, text, layers=2).source.columns
+    data = activations(small, text, **STREAM)
+    fresh = everything["document"] > max(data.source.columns["document"])
+    for name in COLUMNS:
+        assert torch.equal(data.source.stream.values(name), everything[name][fresh].unique())
+
+
+def test_a_stream_leaves_out_tokens_and_gives_all_others(small, text):
+    data = activations(small, text, **STREAM | {"layers": 0, "batch_size": 32, "buffer_size": 64})
+    stream = data.source.stream
+    values = stream.values("token_id")
+    left_out = values[::3]
+    without = stream.without("token_id", left_out[::2].long()).without("token_id", left_out[1::2])
+    kept = set(values.tolist()) - set(left_out.tolist())
+    assert set(without.values("token_id").tolist()) == kept
+    rows = torch.cat([without.batch(0, index, 32, 0, 1) for index in range(150)])  # more than the text has
+    table = load_model(small, device="cpu").get_input_embeddings().weight  # hidden state 0 is the token's embedding
+    assert set(torch.cdist(rows, table, compute_mode=EXACT).argmin(1).tolist()) == kept
+    assert torch.equal(stream.values("token_id"), values)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_any_column_may_be_left_out_by(small, text, column):
+    everything = activations(small, text, layers=2)
+    data = activations(small, text, **STREAM | {"batch_size": 1, "buffer_size": 1, "refill_share": 1.0})
+    left_out = data.source.stream.values(column)[1::2]
+    columns = everything.source.columns
+    fresh = columns["document"] > max(data.source.columns["document"])
+    expected = everything.rows[fresh & ~torch.isin(columns[column], left_out)]
+    stream = data.source.stream.without(column, left_out)
+    rows = torch.cat([stream.batch(0, index, 1, 0, 1) for index in range(len(expected))])
+    found, wanted = (torch.cdist(x, expected, compute_mode=EXACT) < 1e-4 for x in (rows, expected))
+    assert torch.equal(found.sum(0), wanted.sum(0))  # each once in the first pass; some texts begin alike
+
+
+def test_leaving_out_nothing_changes_no_batch(small, text):
+    stream, other = (activations(small, text, **STREAM).source.stream for _ in range(2))
+    without = other.without("token_id", torch.tensor([99_999]))
+    for place in [(0, 0, 32, 0, 1), (1, 3, 32, 1, 2)]:
+        torch.testing.assert_close(without.batch(*place), stream.batch(*place))
+    there = pickle.loads(pickle.dumps(without))  # noqa: S301
+    torch.testing.assert_close(there.batch(1, 3, 32, 1, 2), without.batch(1, 3, 32, 1, 2))
+
+
+@pytest.mark.parametrize("column", ["token_id", "document"])
+def test_a_stream_of_which_nothing_is_left_is_refused(small, text, column):
+    stream = activations(small, text, **STREAM).source.stream
+    empty = stream.without(column, stream.values(column))
+    for ask in (lambda: empty.check(32, 1, 1), lambda: empty.batch(0, 0, 32, 0, 1), lambda: empty.values(column)):
+        with pytest.raises(
+            ValueError, match=f"all but 0 hold the num_activations.*or have only tokens whose {column} is"
+        ):
+            ask()
+
+
+def test_a_stream_has_too_few_sequences_if_few_are_left(small, text):
+    stream = activations(small, text, **STREAM).source.stream
+    documents = stream.values("document")
+    one = stream.without("document", documents[1:])
+    one.check(1, 1, 1)
+    with pytest.raises(ValueError, match="all but 1 hold the num_activations"):
+        one.check(2, 1, 2)
+    assert one.batch(0, 0, 32, 0, 1).shape == (32, 8)  # the same document over and over
+
+
+def test_a_stream_has_no_other_columns(small, text):
+    stream = activations(small, text, **STREAM).source.stream
+    for ask in (lambda: stream.values("word"), lambda: stream.without("word", torch.tensor([1]))):
+        with pytest.raises(ValueError, match="column is 'word', but the columns of a text are token_id, position"):
+            ask()
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
