@@ -83,7 +83,7 @@ def test_the_files_hold_the_records(run, make_data, tmp_path):
         assert {name: value for name, value in row.items() if value} == {k: str(v) for k, v in record.items()}
     whole = json.loads((folder / "results.json").read_text())
     assert {name: whole["settings"][name] for name in settings} == settings
-    assert whole["format"] == 2
+    assert whole["format"] == 3
     assert whole["complete"]
     assert whole["versions"]["torch"] == torch.__version__
     assert whole["versions"]["sparsecode-pl"]

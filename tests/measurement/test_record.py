@@ -1,8 +1,10 @@
 import csv
 import json
 import math
+import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,6 +94,88 @@ def test_a_run_folder_can_be_moved(results, tmp_path_factory):
     assert record.dictionary.lam == 0.1
 
 
+@pytest.fixture
+def with_sums(fit):
+    """Makes a fit with sums of 30 documents, training rows and held-out rows, whose S1 is 2 times the factor."""
+
+    def make(name, seed=0, factor=1.0):
+        random = np.random.default_rng(0)
+        rows = random.integers(1, 9, 30)
+        sums = np.stack([rows, 3 * rows, factor * (rows + random.poisson(rows)), rows, *[rows] * 5], axis=1) * 1.0
+        both = {"sums": sums, "heldout_sums": sums[:20]}
+        scores = {f"{prefix}S1": float(sums[:, 2].sum() / sums[:, 3].sum()) for prefix in ("", "heldout_")}
+        return replace(fit(name, seed, **scores), sums=both)
+
+    return make
+
+
+def test_records_have_intervals_of_scores_and_ratios(with_sums, fit, tmp_path):
+    records = [Record("data", (with_sums("a"),)), Record("control", (with_sums("b", factor=2.0),), control_of="data")]
+    data, control = with_ratios([*records, Record("plain", (fit("c"),), control_of="data")], [None, 0, 0])[:2]
+    assert list(data.intervals) == ["S1", "heldout_S1"]  # only of scores that the record has
+    low, high = data["intervals"]["S1"]
+    assert low < data["S1"] < high
+    assert control.intervals["S1"] == pytest.approx((2 * low, 2 * high))
+    assert control.intervals["S1_ratio"] == (control["S1_ratio"],) * 2  # of the same documents, and so without doubt
+    assert list(control.intervals) == ["S1", "heldout_S1", "S1_ratio", "heldout_S1_ratio"]
+
+
+def test_the_interval_of_several_fits_is_that_of_their_mean(with_sums):
+    fits = with_sums("a", 0), with_sums("a", 1, factor=3.0)
+    one, mean = with_ratios([Record("one", fits[:1]), Record("mean", fits)], [None, None])
+    assert mean.intervals["S1"] == pytest.approx(tuple(2 * end for end in one.intervals["S1"]))
+    assert mean.spread["S1"] > 0
+    failed = with_ratios([Record("failed", (fits[0], Fit(1, error="OSError: no disk")))], [None])[0]
+    assert failed.intervals == {}
+    assert "intervals" not in failed
+
+
+def test_intervals_are_in_both_files_and_are_read_back(with_sums, tmp_path):
+    records = [Record("data", (with_sums("a"),)), Record("control", (with_sums("b", factor=0.0),), control_of="data")]
+    results = Results(tmp_path, with_ratios(records, [None, 0]))
+    results.write()
+    data, control = results.records
+    assert all(math.isnan(end) for end in control.intervals["S1_ratio"])  # over a score of 0
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["results"][0]["intervals"]["S1"] == list(data.intervals["S1"])
+    assert content["results"][1]["intervals"]["S1_ratio"] == [None, None]
+    with (tmp_path / "results.csv").open(newline="") as file:
+        row, _ = csv.DictReader(file)
+    assert (float(row["S1_low"]), float(row["S1_high"])) == data.intervals["S1"]
+    assert "intervals" not in row
+    loaded = load_results(tmp_path)
+    for record, other in zip(loaded.records, results.records, strict=True):
+        assert repr(record) == repr(other)
+    before = (tmp_path / "results.json").read_text()
+    loaded.write()  # as a report of the run does
+    assert (tmp_path / "results.json").read_text() == before
+
+
+def test_sums_are_kept_with_the_fit_and_go_to_other_processes(with_sums):
+    made = with_sums("a")
+    made.write()
+    (fresh,) = with_ratios([Record("data", (made,))], [None])
+    for read in (Fit.read(made.folder), pickle.loads(pickle.dumps(made))):  # noqa: S301
+        (record,) = with_ratios([Record("data", (read,))], [None])
+        assert record.intervals == fresh.intervals
+        assert record == fresh
+    (made.folder / "sums.safetensors").write_bytes(b"cut short")
+    assert Fit.read(made.folder) is None  # which makes it anew
+
+
+def test_results_of_format_2_load_without_intervals_and_are_left_as_they_are(results):
+    results.write()
+    file = results.folder / "results.json"
+    before = file.read_text().replace('"format": 3', '"format": 2')
+    file.write_text(before)
+    loaded = load_results(results.folder)
+    assert loaded.format == 2
+    assert [record.intervals for record in loaded.records] == [{}] * 3
+    assert loaded.records[0]["S1"] == 2.5
+    loaded.write()
+    assert file.read_text() == before
+
+
 def test_a_finished_fit_is_read_back_and_nothing_else_is(fit, tmp_path):
     made = replace(fit("a", S1=math.nan), training_penalty_scores={"S1": 1.5})
     assert Fit.read(made.folder) is None
@@ -123,7 +207,7 @@ def test_results_of_the_format_before_load_without_dictionaries(tmp_path):
     ("content", "message"),
     [
         ("{", "cannot be read as the results of a run"),
-        ('{"format": 99}', "it is of format 99, and this version reads up to 2: update sparsecode-pl"),
+        ('{"format": 99}', "it is of format 99, and this version reads up to 3: update sparsecode-pl"),
         ('{"format": 2, "settings": {}, "versions": {}}', "'results' is missing"),
         ('{"format": 2, "settings": {}, "versions": {}, "results": [{"data": "x", "fits": []}]}', None),
         (

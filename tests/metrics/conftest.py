@@ -16,6 +16,7 @@ from sparsecode_pl.metrics import functional
 
 NUM_ATOMS = 12
 WIDTH = 5
+NUM_BUCKETS = 7
 
 
 def to_csr(codes: Tensor) -> Tensor:
@@ -26,13 +27,14 @@ def to_csr(codes: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """Scored samples: codes (n, m), residual and x (n, d), each sample's own penalty and lower bound (n,)."""
+    """Scored samples: codes (n, m), residual and x (n, d), each sample's own penalty, lower bound and bucket (n,)."""
 
     codes: np.ndarray
     residual: np.ndarray
     x: np.ndarray
     lam: np.ndarray
     bound: np.ndarray
+    groups: np.ndarray
 
     def cut(self, *sizes: int) -> tuple["Rows", list["Rows"]]:
         """Batches of the given sizes, each at one penalty, and all their rows together."""
@@ -52,6 +54,7 @@ class Rows:
             "x": torch.tensor(self.x),
             "lam": float(self.lam[0]) if len(self.lam) else 1.0,
             "bound": torch.tensor(self.bound),
+            "groups": torch.tensor(self.groups),
         }
 
 
@@ -70,6 +73,24 @@ def explained_variance(rows: Rows) -> float:
     return 1 - (residual**2).sum() / ((x - x.mean(axis=0)) ** 2).sum()
 
 
+def score_sums(rows: Rows) -> np.ndarray:
+    codes, residual, x = (array.astype(np.float64) for array in (rows.codes, rows.residual, rows.x))
+    mean = x.mean(axis=0) if len(x) else np.zeros(WIDTH)
+    each = {
+        "rows": np.ones(len(codes)),
+        "nonzeros": (codes != 0).sum(axis=1),
+        "coefficients": codes.sum(axis=1),
+        "maxima": codes.max(axis=1, initial=0),
+        "objective": objectives(rows),
+        "penalised_maxima": rows.lam * codes.max(axis=1, initial=0),
+        "squared_residuals": (residual**2).sum(axis=1),
+        "squared_distances": (x**2).sum(axis=1) - (mean**2).sum(),
+        "bounds": rows.bound,
+    }
+    columns = [np.bincount(rows.groups, each[name], NUM_BUCKETS) for name in functional.SUM_COLUMNS]
+    return np.stack(columns, axis=1)
+
+
 def coefficient_histogram(rows: Rows) -> np.ndarray:
     ratios = (rows.codes / rows.lam[:, None])[rows.codes != 0]
     return np.histogram(ratios.clip(1e-3, 1e3), np.geomspace(1e-3, 1e3, 61))[0]
@@ -83,6 +104,7 @@ class Case:
     function: Callable[..., Tensor]
     takes: tuple[str, ...]
     answer: Callable[[Rows], Any]
+    is_sum: bool = False  # 0 without rows, where a score is NaN
 
 
 CASES = {
@@ -145,6 +167,14 @@ CASES = {
         functional.coefficient_histogram,
         ("codes", "lam"),
         coefficient_histogram,
+        is_sum=True,
+    ),
+    "score_sums": Case(
+        lambda: metrics.ScoreSums(NUM_BUCKETS, WIDTH),
+        lambda **inputs: functional.score_sums(**inputs, num_buckets=NUM_BUCKETS),
+        ("codes", "residual", "x", "lam", "groups", "bound"),
+        score_sums,
+        is_sum=True,
     ),
 }
 
@@ -171,7 +201,8 @@ def make_rows() -> Callable[..., Rows]:
         codes[rng.random(n) < 0.2] = 0
         residual, x = rng.normal(0, 0.3, (n, WIDTH)), rng.normal(3, 1, (n, WIDTH))
         lam, bound = 10 ** rng.uniform(-1, 1, n), rng.uniform(0.01, 0.1, n)
-        return Rows(codes.astype(dtype), residual.astype(dtype), x.astype(dtype), lam, bound)
+        groups = rng.integers(0, NUM_BUCKETS - 1, n)  # the last bucket has no rows
+        return Rows(codes.astype(dtype), residual.astype(dtype), x.astype(dtype), lam, bound, groups)
 
     return make
 
