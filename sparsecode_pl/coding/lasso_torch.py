@@ -20,7 +20,7 @@ def lasso_torch(
     parts = []
     for first in range(0, max(1, len(x)), num_rows):
         block = slice(first, first + num_rows)
-        parts.append(_descend(x[block], atoms, lam, tol, _rows(start, block).to(x.dtype), max_iter, step))
+        parts.append(_descend(x[block], atoms, lam, tol, dense_rows(start, block).to(x.dtype), max_iter, step))
     rows, cols, values, gaps, iterations = (list(part) for part in zip(*parts, strict=True))
     counts = torch.cat([row.bincount(minlength=len(gap)) for row, gap in zip(rows, gaps, strict=True)])
     return (
@@ -30,7 +30,7 @@ def lasso_torch(
     )
 
 
-def _rows(codes: Tensor, block: slice) -> Tensor:
+def dense_rows(codes: Tensor, block: slice) -> Tensor:
     """Some rows of a CSR matrix, dense."""
     crow = codes.crow_indices()[block.start : block.stop + 1]
     inside = slice(int(crow[0]), int(crow[-1]))

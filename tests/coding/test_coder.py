@@ -4,7 +4,16 @@ import torch
 from lightning import Trainer
 from sparsecode_synthetic import SparseLinear
 
-from sparsecode_pl.coding import Coder, GreedyCoder, LassoCoder, MatchingPursuitCoder, greedy_encode, lasso_encode
+from sparsecode_pl.coding import (
+    Coder,
+    GreedyCoder,
+    LassoCoder,
+    MatchingPursuitCoder,
+    RefinedCoder,
+    greedy_encode,
+    lasso_encode,
+    refined_encode,
+)
 from sparsecode_pl.module import SparseCodingModule
 
 LAM = 0.08
@@ -52,12 +61,20 @@ def test_lasso_coder_passes_its_settings_on():
         LassoCoder(tol=1e-9, max_iter=1)(x, atoms, 0.3)
 
 
+def test_refined_coder_passes_its_settings_on():
+    x, atoms = problem(20, 30, 8, seed=2)
+    codes = RefinedCoder(rounds=2, sweeps=1, backend="torch")(x, atoms, 0.3)
+    assert torch.equal(codes.to_dense(), refined_encode(x, atoms, 0.3, rounds=2, sweeps=1, backend="torch").to_dense())
+    assert not torch.equal(codes.to_dense(), RefinedCoder()(x, atoms, 0.3).to_dense())
+
+
 @pytest.mark.parametrize(
     "coder",
     [
         GreedyCoder(max_atoms=2, backend="torch"),
         LassoCoder(tol=1e-3, max_iter=500, backend="torch"),
         MatchingPursuitCoder(k=2, backend="torch"),
+        RefinedCoder(rounds=2, sweeps=1, backend="torch"),
     ],
     ids=lambda coder: type(coder).__name__,
 )
@@ -72,6 +89,8 @@ def test_a_coder_is_made_again_from_its_settings(coder):
     [
         (lambda: LassoCoder(tol=-1.0), "tol is -1.0: give a relative duality gap above 0"),
         (lambda: LassoCoder(max_iter=0), "max_iter is 0: give at least 1"),
+        (lambda: RefinedCoder(rounds=0), "rounds is 0: give at least 1"),
+        (lambda: RefinedCoder(sweeps=-1), "sweeps is -1: give at least 1"),
         (lambda: MatchingPursuitCoder(0), "k is 0: give at least 1"),
     ],
 )
