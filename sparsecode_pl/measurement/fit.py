@@ -12,13 +12,13 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule, GroundTruth
+from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.penalty import PRECISION, ShareNotReachedError, largest_penalty
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit
 from sparsecode_pl.measurement.subjects import Subject
-from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
+from sparsecode_pl.measurement.truth import truth_scores
 from sparsecode_pl.module import ROWS, SparseCodingModule, record_names
 from sparsecode_pl.scoring import AtomUse, Evaluation, Scores, score
 from sparsecode_pl.utilities.files import write_file
@@ -85,7 +85,8 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
         "seconds": time.perf_counter() - start,
     }
     if data.source.ground_truth is not None:
-        named |= _truth(dictionary, data.source.ground_truth)
+        index = data.heldout_index if len(data.heldout_index) else data.train_index
+        named |= truth_scores(dictionary, data.rows, data.source.ground_truth, index)
     other_scores = at_training_penalty if error or plan.explained_variance is not None else {}
     fit = Fit(seed, folder, {} if error else named, other_scores, error)
     if trainer.is_global_zero:
@@ -171,16 +172,6 @@ def _named(scores: dict[str, float], data: ActivationDataModule) -> dict[str, fl
         )
         found["num_samples" if rows == "train" else f"{rows}_num_samples"] = sizes[rows]
     return found
-
-
-def _truth(dictionary: Dictionary, truth: GroundTruth) -> dict[str, float]:
-    """How the dictionary compares with the known answer."""
-    atoms = dictionary.atoms.detach().cpu()
-    return {
-        "half_active": truth.half_active,
-        "oracle_S1": float(oracle_sparsity(truth.codes)),
-        "atom_recovery": float(atom_recovery(truth.features, atoms).mean_max_cosine),
-    }
 
 
 def _log(trainer: Trainer, scores: dict[str, float]) -> None:
