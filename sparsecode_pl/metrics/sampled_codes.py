@@ -8,20 +8,25 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from sparsecode_pl.metrics.functional._codes import check_codes
 from sparsecode_pl.utilities.seeding import generator
 
 
 class SampledCodes(Metric):
     """A statistic of a uniform random sample of the codes, in random order, however many rows there are.
 
-    `update` takes `codes`, coefficients >= 0, (n, num_atoms) CSR, and keeps those rows that have drawn the smallest
-    numbers. Memory is bounded by `num_rows` rows in each process, and `compute` is given as many of all processes.
+    `update` takes `codes`, coefficients >= 0, (n, num_atoms), dense or CSR, raises ValueError for anything else, and
+    keeps those rows that have drawn the smallest numbers. Memory is bounded by `num_rows` rows in each process, and
+    the statistic is of so many of all processes. Each process must have been given at least one batch.
 
     Args:
         statistic: of codes, (at most num_rows, num_atoms) CSR, one number.
         num_atoms: m, the number of atoms.
         num_rows: rows of the sample.
         kwargs: those of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: num_atoms or num_rows is below 1.
 
     Example:
         >>> metric = SampledCodes(lambda codes: codes.values().mean(), num_atoms=2, num_rows=1)
@@ -42,6 +47,9 @@ class SampledCodes(Metric):
         self, statistic: Callable[[Tensor], Tensor], num_atoms: int, num_rows: int = 4096, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        for name, value in (("num_atoms", num_atoms), ("num_rows", num_rows)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: give at least 1")
         self.statistic = statistic
         self.num_atoms = num_atoms
         self.num_rows = num_rows
@@ -51,6 +59,13 @@ class SampledCodes(Metric):
 
     def update(self, codes: Tensor) -> None:
         """Draw a number for each row of a batch, and keep the rows with the smallest."""
+        check_codes(codes)
+        if codes.shape[1] != self.num_atoms:
+            raise ValueError(
+                f"codes have {codes.shape[1]} columns, but num_atoms is {self.num_atoms}: give the codes of that "
+                "dictionary"
+            )
+        codes = codes if codes.layout == torch.sparse_csr else codes.to_sparse_csr()
         keys = torch.rand(len(codes), generator=generator(0, self._batches), dtype=torch.float64).to(codes.device)
         self._batches += 1
         counts = codes.crow_indices().diff()

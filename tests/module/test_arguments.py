@@ -22,7 +22,7 @@ LAM = 0.08
         ({"lam": -1.0}, "lam is -1.0: give"),
         ({"lam": math.nan}, "lam is nan: give"),
         ({"eval_lam": 0.0}, "eval_lam is 0.0: give"),
-        ({"init": "zeros"}, "init is 'zeros': give 'data' or 'random'"),
+        ({"init": "zeros"}, "init is 'zeros': give 'data', 'random' or 'truth'"),
     ],
 )
 def test_a_bad_argument_is_named(settings, message):
