@@ -45,7 +45,8 @@ class SparseCodingModule(LightningModule):
             unless the trainer has an `EarlyStopping`. If None, the callback `AdaptivePenalty` sets the penalty.
         eval_lam: penalty for scoring and prediction (paper, appendix H); that of training if None.
         coder: finds the codes: a coder or its settings; `GreedyCoder()` if None.
-        init: atoms start as directions of random samples ("data") or uniform on the sphere ("random").
+        init: atoms start as directions of random samples ("data"), uniform on the sphere ("random"), or as the true
+            features of data with a known answer ("truth"), of which there must be `num_atoms`.
         scale: divide the centred activations by their mean norm, so that penalties compare across models.
         learn: train the atoms; if not, they keep their initial values, and only the penalty is found.
         dictionary_steps: optimiser steps for each batch, >= 1.
@@ -78,7 +79,7 @@ class SparseCodingModule(LightningModule):
         lam: float | None = None,
         eval_lam: float | None = None,
         coder: Coder | dict[str, Any] | None = None,
-        init: Literal["data", "random"] = "data",
+        init: Literal["data", "random", "truth"] = "data",
         scale: bool = False,
         learn: bool = True,
         dictionary_steps: int = 1,
@@ -96,8 +97,8 @@ class SparseCodingModule(LightningModule):
             check_penalty(lam)
         if eval_lam is not None:
             check_penalty(eval_lam, name="eval_lam")
-        if init not in ("data", "random"):
-            raise ValueError(f"init is {init!r}: give 'data' or 'random'")
+        if init not in ("data", "random", "truth"):
+            raise ValueError(f"init is {init!r}: give 'data', 'random' or 'truth'")
         self.save_hyperparameters(ignore=["coder", "optimizer", "lr_scheduler"])
         coder = Coder.from_settings(coder) if isinstance(coder, dict) else coder or GreedyCoder()
         self.save_hyperparameters({"coder": coder.settings()})
@@ -178,7 +179,7 @@ class SparseCodingModule(LightningModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Check the width of the data. Before the first fit, take centre, scale and atoms from it."""
+        """Check that the data fits. Before the first fit, take centre, scale and atoms from it."""
         self.check_width(self.data)
         if stage == "fit":
             self._check_trainer()
@@ -187,6 +188,7 @@ class SparseCodingModule(LightningModule):
         self.dictionary.card = self._card()
         if not self.lam.isnan():
             return
+        features = self._true_features() if self.init == "truth" else None
         self._check_repetition()
         statistics = self.data.statistics
         self.dictionary.centre.copy_(statistics.mean)
@@ -195,6 +197,23 @@ class SparseCodingModule(LightningModule):
         if self.init == "data":
             random = generator(self.seed)
             self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random)
+        if features is not None:
+            self.dictionary.atoms.data.copy_(features)
+
+    def _true_features(self) -> Tensor:
+        """The true features of the data, (num_atoms, d_model)."""
+        truth = self.data.source.ground_truth
+        if truth is None:
+            raise ValueError(
+                f"init is 'truth', but {self.data.label} has no known answer: give 'data' or 'random', or data "
+                "that has one, such as SparseLinear"
+            )
+        if len(truth.features) != self.dictionary.num_atoms:
+            raise ValueError(
+                f"init is 'truth', and {self.data.label} has {len(truth.features)} true features, but num_atoms is "
+                f"{self.dictionary.num_atoms}: set num_atoms to {len(truth.features)}"
+            )
+        return truth.features
 
     def _check_repetition(self) -> None:
         """Warn if atoms can be had for each of the few things that the training rows repeat."""

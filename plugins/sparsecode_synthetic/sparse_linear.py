@@ -4,24 +4,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from sparsecode_pl.coding import csr_codes, reconstruct
 from sparsecode_pl.data import GroundTruth, SampledActivations, SampledSource, Source, generator
+from sparsecode_synthetic.features import Features
+from sparsecode_synthetic.magnitudes import MEAN, Magnitudes
+from sparsecode_synthetic.supports import Supports
 
 # Streams of random numbers beside those of the base class.
 _FEATURES, _CODES, _NOISE = 10, 11, 12
-_DENSE_ENTRIES = 2**24
 
 
 class SparseLinear(SampledActivations):
     """Sparse sums of random features plus noise: the true features and their sparsity are known.
 
-    Appendix D of "Measuring Feature Sparsity in Language Models" (arXiv 2310.07837). The features are uniform on the
-    unit sphere. In each row, each of them is active, independently, with probability `active / num_features`, and its
-    coefficient is then uniform on [0, 1]. The sums are centred (the scored rows by their mean, streamed ones by its
-    expectation), and Gaussian noise of variance `active * noise**2 / d_model` per dimension is added. The features
-    depend on `seed`, `num_features` and `d_model` alone.
+    By default as in appendix D of "Measuring Feature Sparsity in Language Models" (arXiv 2310.07837): the features are
+    uniform on the unit sphere; in each row, each of them is active, independently, with probability
+    `active / num_features`, and its coefficient is then uniform on (0, 1]. The sums are centred (the scored rows by
+    their mean, streamed ones by its expectation, which is known exactly), and Gaussian noise of variance
+    `active * noise**2 / d_model` per dimension is added.
+
+    Real features are hardly so simple. They can have frequencies that differ (`zipf`), strengths with a long tail
+    (`log_std`), directions that are alike (`cluster_size`, `cluster_cosine`), partners that they fire with
+    (`group_size`, `group_lift`), and parents without which they never do (`tree_depth`, `tree_branching`,
+    `child_probability`). All of these go together; groups are then groups of trees. Whatever they are, `active`
+    features are active on average and coefficients are 1/2 on average. The features depend on `seed`, `num_features`,
+    `d_model` and the clusters alone.
 
     Args:
         d_model: width of the activations.
@@ -30,6 +38,15 @@ class SparseLinear(SampledActivations):
         noise: standard deviation of the noise, relative to sqrt(active / d_model), at least 0.
         num_samples: rows that are trained on and scored; with `stream` only scored.
         stream: draw fresh rows for every training batch.
+        zipf: exponent of Zipf's law: the feature (or tree) of rank r is active in proportion to r ** -zipf.
+        log_std: standard deviation of the logarithm of log-normal coefficients; if None, they are uniform.
+        group_size: features of a group, which are active together more often than by chance; 1 for none.
+        group_lift: how many times as often as by chance two of a group are active together, at least 1.
+        tree_depth: levels of the trees in which a child is active only with its parent; 1 for none.
+        tree_branching: children of each feature above the last level.
+        child_probability: probability that a child is active given that its parent is, in (0, 1].
+        cluster_size: features of a cluster of directions that are alike; 1 for none.
+        cluster_cosine: cosine of two features of one cluster, in [0, 1).
         kwargs: the arguments of `ActivationDataModule`.
 
     Raises:
@@ -39,6 +56,8 @@ class SparseLinear(SampledActivations):
         >>> data = SparseLinear(d_model=16, active=3, num_samples=100)
         >>> data.rows.shape, data.source.ground_truth.codes.shape, data.source.ground_truth.half_active
         (torch.Size([100, 16]), torch.Size([100, 64]), 1.5)
+        >>> SparseLinear(d_model=16, active=3, zipf=1, tree_depth=3).label
+        'SparseLinear a=3, zipf 1, trees 4^2 at 0.4'
     """
 
     def __init__(
@@ -49,22 +68,30 @@ class SparseLinear(SampledActivations):
         noise: float = 0.1,
         num_samples: int = 16384,
         stream: bool = False,
+        zipf: float = 0.0,
+        log_std: float | None = None,
+        group_size: int = 1,
+        group_lift: float = 1.0,
+        tree_depth: int = 1,
+        tree_branching: int = 4,
+        child_probability: float = 0.4,
+        cluster_size: int = 1,
+        cluster_cosine: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_samples=num_samples, stream=stream, **kwargs)
-        if d_model < 1:
-            raise ValueError(f"d_model is {d_model}: give at least 1")
-        if num_features is None:
-            num_features = 4 * d_model
-        if num_features < 1:
-            raise ValueError(f"num_features is {num_features}: give at least 1")
-        if not 0 < active <= num_features:
-            raise ValueError(f"active is {active}: give a number above 0 and at most num_features, {num_features}")
         if not 0 <= noise < float("inf"):
             raise ValueError(f"noise is {noise}: give a finite number of at least 0")
+        num_features = 4 * d_model if num_features is None else num_features
+        features = Features(num_features, d_model, cluster_size, cluster_cosine)
+        supports = Supports(
+            num_features, active, zipf, group_size, group_lift, tree_depth, tree_branching, child_probability
+        )
+        self._source = SparseLinearSource(
+            features, supports, Magnitudes(log_std), noise, num_samples, stream, self.seed
+        )
         self.num_features = num_features
         self.active = active
-        self._source = SparseLinearSource(d_model, num_features, active, noise, num_samples, stream, self.seed)
 
     def sources(self) -> list[Source]:
         """The sums."""
@@ -72,25 +99,36 @@ class SparseLinear(SampledActivations):
 
 
 class SparseLinearSource(SampledSource):
-    """The rows of `SparseLinear`, which explains the arguments."""
+    """The rows of `SparseLinear`.
+
+    Args:
+        features: the directions.
+        supports: which of them are active.
+        magnitudes: how strongly.
+        noise: standard deviation of the noise, relative to sqrt(active / d_model).
+        num_samples: rows that are scored.
+        stream: whether to train on fresh rows.
+        seed: of all draws.
+    """
 
     _features: Tensor | None = None
     _codes: Tensor | None = None
 
     def __init__(
         self,
-        d_model: int,
-        num_features: int,
-        active: float,
+        features: Features,
+        supports: Supports,
+        magnitudes: Magnitudes,
         noise: float,
         num_samples: int,
         stream: bool,
         seed: int,
     ) -> None:
         super().__init__(num_samples, stream, seed)
-        self._d_model = d_model
-        self.num_features = num_features
-        self.active = active
+        self._directions, self._supports, self._magnitudes = features, supports, magnitudes
+        self._d_model = features.d_model
+        self.num_features = features.num_features
+        self.active = supports.active
         self.noise = noise
 
     @property
@@ -100,15 +138,15 @@ class SparseLinearSource(SampledSource):
 
     @property
     def label(self) -> str:
-        """The name and the mean number of active features."""
-        return f"SparseLinear a={self.active:g}"
+        """The name, the mean number of active features, and what differs from independent features that are alike."""
+        parts = (self._supports.label, self._magnitudes.label, self._directions.label)
+        return ", ".join([f"SparseLinear a={self.active:g}", *(part for part in parts if part)])
 
     @property
     def features(self) -> Tensor:
         """The true features, unit rows, (num_features, d_model) float32."""
         if self._features is None:
-            random = generator(self.seed, _FEATURES)
-            self._features = normalize(torch.randn(self.num_features, self.d_model, generator=random))
+            self._features = self._directions.draw(generator(self.seed, _FEATURES))
         return self._features
 
     @property
@@ -137,22 +175,15 @@ class SparseLinearSource(SampledSource):
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model), their sums centred by the expectation."""
         sums = reconstruct(self._draw_codes(num, random), self.features)
-        mean = self.active / (2 * self.num_features) * self.features.sum(0)
+        frequency = self._supports.probabilities / (self.active / self.num_features)  # relative to the mean
+        mean = MEAN * self.active / self.num_features * (frequency.float().unsqueeze(1) * self.features).sum(0)
         return sums.sub_(mean).add_(self._draw_noise(num, random))
 
     def _draw_codes(self, num: int, random: torch.Generator) -> Tensor:
-        """Codes, (num, num_features) sparse CSR, drawn so many rows at a time that no mask is large."""
-        chunk = max(1, _DENSE_ENTRIES // self.num_features)
-        counts, columns = [], []
-        for start in range(0, num, chunk):
-            mask = torch.rand(min(chunk, num - start), self.num_features, generator=random)
-            chosen = mask < self.active / self.num_features
-            counts.append(chosen.sum(1))
-            columns.append(chosen.nonzero()[:, 1])
-        crow = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cat(counts).cumsum(0)])
-        column = torch.cat(columns)
-        values = 1 - torch.rand(len(column), generator=random)  # in (0, 1]: what is active is not zero
-        return csr_codes(crow, column, values, self.num_features)
+        """Codes, (num, num_features) sparse CSR."""
+        counts, columns = self._supports.draw(num, random)
+        crow = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        return csr_codes(crow, columns, self._magnitudes.draw(len(columns), random), self.num_features)
 
     def _draw_noise(self, num: int, random: torch.Generator) -> Tensor:
         scale: float = self.noise * (self.active / self.d_model) ** 0.5

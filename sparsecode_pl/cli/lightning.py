@@ -85,10 +85,10 @@ class SparseCodingCLI(LightningCLI):
         return {"measure": {"model", "datamodule"}, **LightningCLI.subcommands()}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """The parser of a subcommand, in which `--exact` says the same as `--exact true`."""
+        """The parser of a subcommand, in which `--exact` says the same as `--exact true`, and so does `--truth`."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         for action in parser._actions:
-            if action.dest == "exact":
+            if action.dest in ("exact", "truth"):
                 action.nargs, action.const = "?", True
         return parser
 

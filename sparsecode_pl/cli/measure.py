@@ -35,6 +35,7 @@ class MeasuringTrainer(Trainer):
         seeds: int = 1,
         explained_variance: float | list[float] | None = None,
         exact: bool = False,
+        truth: bool = False,
         evaluations: list[Evaluation] | None = None,
         jobs: int | None = None,
         output: str = "lightning_logs/measure",
@@ -52,6 +53,8 @@ class MeasuringTrainer(Trainer):
                 such as 0.98; at the penalty of training by default. With several, such as "[0.9,0.7,0.98]", the table
                 is for the first, and curves show all.
             exact: score with the exact codes too, which the coder approximates, and tell how far apart the two are.
+            truth: for data with a known answer, add its true features as atoms that are not trained, with greedy and
+                with exact codes: they show what the dictionary and what the coder costs.
             evaluations: further evaluations to compute for each dictionary.
             jobs: fits made at a time, in processes of their own; by default one for each GPU, or for every two cores
                 where there is none, and 1 where the trainer spreads one fit over devices or nodes.
@@ -89,6 +92,7 @@ def run_measurement(
     seeds: int,
     explained_variance: float | list[float] | None,
     exact: bool,
+    truth: bool,
     evaluations: list[Evaluation] | None,
     jobs: int | None,
     output: str,
@@ -109,6 +113,7 @@ def run_measurement(
         seeds: number of initial dictionaries.
         explained_variance: share that the scores are for.
         exact: whether to score exact codes.
+        truth: whether to add the true features.
         evaluations: further evaluations to compute.
         jobs: fits made at a time.
         output: parent of the run folder.
@@ -122,7 +127,7 @@ def run_measurement(
     kept["trainer"] = {name: value for name, value in settings["trainer"].items() if name not in _NO_MATTER_TRAINER}
     if resume is not None:
         check_resumable(resume, kept)
-    subjects = prepare(module, [data, *(also or ())], controls or ())
+    subjects = prepare(module, [data, *(also or ())], controls or (), truth)
     callbacks = trainer.pop("callbacks") or []
     make_trainer = partial(
         default_trainer,

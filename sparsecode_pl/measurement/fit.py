@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule, GroundTruth
+from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.intervals import Array, take_sums
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
@@ -22,7 +22,7 @@ from sparsecode_pl.measurement.record import DICTIONARY, Fit, Level
 from sparsecode_pl.measurement.rows_shown import key
 from sparsecode_pl.measurement.shares import score_at_shares, score_rows
 from sparsecode_pl.measurement.subjects import Subject
-from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
+from sparsecode_pl.measurement.truth import truth_scores
 from sparsecode_pl.module import SparseCodingModule, record_names
 from sparsecode_pl.utilities.files import write_file
 from sparsecode_pl.utilities.ranks import from_rank_zero, is_shared
@@ -90,7 +90,8 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
         "seconds": time.perf_counter() - start,
     }
     if data.source.ground_truth is not None:
-        scores |= _truth(dictionary, data.source.ground_truth)
+        index = data.heldout_index if len(data.heldout_index) else data.train_index
+        scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, index)
     fit = Fit(
         seed,
         folder,
@@ -145,16 +146,6 @@ def _levels(
 def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
     """The values that are single numbers."""
     return {name: float(value) for name, value in values.items() if value.numel() == 1}
-
-
-def _truth(dictionary: Dictionary, truth: GroundTruth) -> dict[str, float]:
-    """How the dictionary compares with the known answer."""
-    atoms = dictionary.atoms.detach().cpu()
-    return {
-        "half_active": truth.half_active,
-        "oracle_S1": float(oracle_sparsity(truth.codes)),
-        "atom_recovery": float(atom_recovery(truth.features, atoms).mean_max_cosine),
-    }
 
 
 def _log(trainer: Trainer, prefix: str, scores: Mapping[str, float]) -> None:

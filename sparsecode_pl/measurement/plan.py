@@ -6,16 +6,17 @@ from typing import Any
 
 from sparsecode_pl.data import BUCKETS
 from sparsecode_pl.measurement.exact import ExactCodes
+from sparsecode_pl.measurement.truth import TRUTH_SCORES
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
 from sparsecode_pl.utilities.plain import plain_attributes
 
 # Names in records that are no scores of rows.
 _RESERVED = {
-    *("data", "model", "layer", "control_of", "error", "spread", "intervals", "fits", "folder"),
-    *("num_samples", "lam", "train_lam"),
-    *("atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms", "half_active", "oracle_S1", "atom_recovery"),
+    *("data", "model", "layer", "control_of", "error", "spread", "intervals", "frontier", "fits", "folder"),
+    *("num_samples", "lam", "train_lam", "atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms"),
     *("num_distinct", "num_types", "heldout_seen_share", "num_copies"),
+    *TRUTH_SCORES,
 }
 
 

@@ -44,6 +44,7 @@ def measure(
     seeds: int = 1,
     explained_variance: float | Sequence[float] | None = None,
     exact: bool = False,
+    truth: bool = False,
     evaluations: Sequence[Evaluation] = (),
     jobs: int = 1,
     folder: str | Path = "lightning_logs/measure",
@@ -68,6 +69,9 @@ def measure(
             several shares, the first is that of the record's scores, and `record["frontier"]` holds those at all.
         exact: score each dictionary with the exact codes too, which the paper defines the scores by (section 2) and the
             coder approximates, at the same penalty, and tell how far apart the two are.
+        truth: for data with a known answer, add "true features, greedy" and "true features, exact": the same rows coded
+            with the true features as atoms, by the greedy coder and exactly. What the learnt dictionary costs shows
+            against the first or the second, what the greedy coder costs between them. They count as controls.
         evaluations: further evaluations to compute; their values become part of the records.
         jobs: fits that are made at a time, >= 1, each in a process with its share of the cores and, if there are any,
             one GPU.
@@ -83,7 +87,7 @@ def measure(
         `num_samples` of the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores),
         `train_lam`, `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for layers and their controls `model` and `layer`;
         for controls `control_of` (the data's name), `S1_ratio` (the data's S1 over the control's) and
-        `heldout_S1_ratio`; with known truth `half_active`, `oracle_S1` and `atom_recovery`. With `exact`, the scores
+        `heldout_S1_ratio`; with known truth those of `truth_scores`. With `exact`, the scores
         and ratios of the exact codes, such as `exact_S1`, `heldout_exact_S1` and `exact_S1_ratio`, and `coding_gap` and
         `heldout_coding_gap`, the relative excess of the objective of the coder's codes (see `CodingGap`). With several
         seeds the figures are means, and `spread` holds their standard deviations. Its attributes `folder`, `dictionary`
@@ -102,7 +106,7 @@ def measure(
         settings = {"model": dict(module.hparams), **plan.plain()}
     if resume is not None:
         check_resumable(resume, settings)
-    subjects = prepare(module, data, controls)
+    subjects = prepare(module, data, controls, truth)
     return list(measure_subjects(subjects, plan, jobs, Path(folder), resume, trainer, settings).records)
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sparsecode_pl.coding import Coder, GreedyCoder, LassoCoder
 from sparsecode_pl.data import ActivationDataModule, Control, Place, SampledSource, Source
 from sparsecode_pl.data.old_forms import check_made
 from sparsecode_pl.module import SparseCodingModule
+
+# Coders of the true features, by the label of the subject.
+_TRUE_FEATURES: dict[str, Coder] = {"true features, greedy": GreedyCoder(), "true features, exact": LassoCoder()}
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ def prepare(
     module: SparseCodingModule,
     data: ActivationDataModule | Sequence[ActivationDataModule],
     controls: Sequence[Control] = (),
+    truth: bool = False,
 ) -> list[Subject]:
     """List the subjects, and load and check their data before the first fit. Random rows are drawn when a fit begins.
 
@@ -40,15 +45,19 @@ def prepare(
         module: an untrained module of the width of the first data; layers of other widths get one of their own width.
         data: the data to measure.
         controls: the controls of each layer.
+        truth: code each layer with its true features, too.
 
     Returns:
-        Each layer of the data, followed by its controls.
+        Each layer of the data, followed, with `truth`, by itself with the true features as atoms, which are not
+        trained, and by its controls.
 
     Raises:
-        ValueError: data, controls or module are wrong or do not fit together.
+        ValueError: data, controls or module are wrong or do not fit together, or `truth` is asked for of data without.
         TypeError: a control is not a `Control`, or does not return a source.
     """
     layers = list_layers(data)
+    if truth:
+        _check_truth(layers)
     subjects: list[Subject] = []
     for layer in layers:
         layer.data.setup("fit")
@@ -58,6 +67,12 @@ def prepare(
         fitting = module if width == module.dictionary.shape[1] else module.fresh(d_model=width)
         number = len(subjects)
         subjects.append(Subject(layer.label, layer.label, layer.data, fitting, layer.place))
+        title = "" if len(layers) == 1 else f"{layer.label}, "
+        for label, coder in _TRUE_FEATURES.items() if truth else ():
+            known = layer.data.source.ground_truth
+            num_features = len(known.features) if known is not None else 0
+            changed = fitting.fresh(learn=False, init="truth", num_atoms=num_features, coder=coder)
+            subjects.append(Subject(label, title + label, layer.data, changed, layer.place, control_of=number))
         given: list[str] = []
         for control in controls:
             rows = _rows_of(control, layer.data.source)
@@ -70,8 +85,7 @@ def prepare(
                 held_against.setup("fit")
             fitting.check_width(held_against)
             changed = fitting.fresh(**control.module) if control.module else fitting
-            title = label if len(layers) == 1 else f"{layer.label}, {label}"
-            subjects.append(Subject(label, title, held_against, changed, layer.place, control_of=number))
+            subjects.append(Subject(label, title + label, held_against, changed, layer.place, control_of=number))
     return subjects
 
 
@@ -111,6 +125,15 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
                     layer = replace(layer, label=f"{place.model} layer {place.layer}", place=place)
             found.append(layer)
     return found
+
+
+def _check_truth(layers: Sequence[Layer]) -> None:
+    for layer in layers:
+        if layer.data.source.ground_truth is None:
+            raise ValueError(
+                f"truth is true, but {layer.label} has no known answer: leave truth out, or measure data that has one, "
+                "such as SparseLinear"
+            )
 
 
 def _rows_of(control: Control, source: Source) -> Source:

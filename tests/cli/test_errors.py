@@ -121,10 +121,11 @@ class Broken(ActivationDataModule):
         (["--seeds=0"], ["seeds is 0: give at least 1"]),
         (["--jobs=0"], ["jobs is 0: give at least 1"]),
         (["--explained_variance=98"], ["explained_variance is 98.0: give a share in (0, 1), such as 0.98"]),
+        (["--truth", "--also+=Gaussian", "--also.d_model=16"], ["truth is true, but Gaussian has no known answer"]),
         (["--exact", "--evaluations+=ExactCodes"], ["evaluation ExactCodes gives coding_gap"]),
         (["--controls+=Gaussian", "--controls.d_model=8"], ["d_model is 8, but SparseLinear a=1.5 has width 16"]),
     ],
-    ids=["seeds", "jobs", "share", "twice", "width"],
+    ids=["seeds", "jobs", "share", "truth", "twice", "width"],
 )
 def test_a_bad_measurement_is_refused(refused, options, parts, measure_words):
     message = refused(*measure_words, *options)

@@ -70,7 +70,7 @@ def layered() -> type[ActivationDataModule]:
             rows = active * torch.rand(active.shape, generator=random) @ features
             return TensorSource(rows, label=f"{model} layer {number}", place=Place(model, str(number)))
 
-        def over(self, source: Source) -> ActivationDataModule:
+        def over(self, source: Source, *, control: bool = False) -> ActivationDataModule:
             settings = {"batch_size": self.batch_size, "batches_per_round": self.batches_per_round, "seed": self.seed}
             number = self._sources.index(source) if source in self._sources else None
             made = Broken if number is not None and number == self.broken else SourceActivations

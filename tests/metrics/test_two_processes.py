@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torchmetrics import MetricCollection
 
-from sparsecode_pl.metrics import AtomRecovery
+from sparsecode_pl.metrics import AtomRecovery, SampledCodes
 from sparsecode_pl.metrics.functional import atom_recovery
 
 
@@ -17,7 +17,12 @@ def test_two_processes_give_the_answer_of_one(cases, make_rows, tmp_path):
     whole, batches = make_rows(40).cut(17, 3, 11, 0, 9)
     true_atoms, atoms = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
     collection = MetricCollection(
-        {name: case.metric() for name, case in cases.items()} | {"recovery": AtomRecovery(true_atoms, threshold=0.6)},
+        {name: case.metric() for name, case in cases.items()}
+        | {
+            "recovery": AtomRecovery(true_atoms, threshold=0.6),
+            "all": SampledCodes(torch.Tensor.to_dense, whole.codes.shape[1]),
+            "some": SampledCodes(torch.Tensor.to_dense, whole.codes.shape[1], num_rows=10),
+        },
         compute_groups=False,
     )
     inputs = [batch.inputs() for batch in batches]
@@ -45,8 +50,12 @@ def test_two_processes_give_the_answer_of_one(cases, make_rows, tmp_path):
     assert 0 < recovery.fraction_above < 1
     for rank in range(2):
         result = torch.load(tmp_path / f"result_{rank}.pt")
-        assert set(result) == {*cases, "mean_max_cosine", "fraction_above"}
+        assert set(result) == {*cases, "mean_max_cosine", "fraction_above", "all", "some"}
         for name, case in cases.items():
             np.testing.assert_allclose(result[name], case.answer(whole), rtol=1e-11, err_msg=name)
         assert result["mean_max_cosine"] == recovery.mean_max_cosine
         assert result["fraction_above"] == recovery.fraction_above
+        rows = whole.codes.tolist()
+        np.testing.assert_allclose(sorted(result["all"].tolist()), sorted(rows))
+        assert len(result["some"]) == 10
+        assert all(row in rows for row in result["some"].tolist())

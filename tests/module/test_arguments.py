@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.module import SparseCodingModule
 
 LAM = 0.08
@@ -22,7 +23,7 @@ LAM = 0.08
         ({"lam": -1.0}, "lam is -1.0: give"),
         ({"lam": math.nan}, "lam is nan: give"),
         ({"eval_lam": 0.0}, "eval_lam is 0.0: give"),
-        ({"init": "zeros"}, "init is 'zeros': give 'data' or 'random'"),
+        ({"init": "zeros"}, "init is 'zeros': give 'data', 'random' or 'truth'"),
     ],
 )
 def test_a_bad_argument_is_named(settings, message):
@@ -76,3 +77,11 @@ def test_scoring_part_of_the_rows_or_in_mid_round_is_refused(data, settings, fit
 def test_as_many_atoms_as_training_rows_are_warned_of(small_data, fit):
     with pytest.warns(UserWarning, match="num_atoms is 128, and there are 90 training rows"):
         fit(SparseCodingModule(16, expansion=8, lam=LAM), small_data(num_samples=100))
+
+
+def test_true_features_need_a_known_answer_and_as_many_atoms(data, fit, untrained):
+    unknown = TensorActivations(data.rows)
+    with pytest.raises(ValueError, match="init is 'truth', but activations has no known answer: give 'data'"):
+        fit(SparseCodingModule(16, lam=0.1, init="truth"), unknown)
+    with pytest.raises(ValueError, match="has 32 true features, but num_atoms is 128: set num_atoms to 32"):
+        fit(SparseCodingModule(16, lam=0.1, init="truth"), data)

@@ -7,7 +7,7 @@ from sparsecode_pl.utilities.seeding import generator
 
 
 @pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`")
-@pytest.mark.parametrize("init", ["data", "random"])
+@pytest.mark.parametrize("init", ["data", "random", "truth"])
 def test_without_learning_the_atoms_stay_and_the_penalty_settles(data, tmp_path, init, rounds, fit):
     module = SparseCodingModule(16, expansion=2, init=init, learn=False, dictionary_steps=2)
     start = SparseCodingModule(16, expansion=2, init=init)
@@ -15,6 +15,8 @@ def test_without_learning_the_atoms_stay_and_the_penalty_settles(data, tmp_path,
         random = generator(0)
         start.dictionary.centre.copy_(data.statistics.mean)
         start.dictionary.start_from(data.sample(32, random), random)
+    if init == "truth":
+        start.dictionary.atoms.data.copy_(data.source.features)
     run = fit(module, data, AdaptivePenalty(tolerance=1e-3), rounds, max_epochs=9)
     assert torch.equal(module.dictionary.atoms, start.dictionary.atoms)
     assert module.hparams["learn"] is False

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from sparsecode_synthetic import SparseLinear, sparse_linear
+from sparsecode_synthetic import SparseLinear, supports
 
 N, D, M, A, NOISE = 20_000, 32, 64, 4.0, 0.3
 
@@ -61,7 +61,7 @@ def test_without_noise_the_rows_are_the_centred_sums():
 
 
 def test_codes_drawn_in_many_chunks_are_sound(monkeypatch):
-    monkeypatch.setattr(sparse_linear, "_DENSE_ENTRIES", 7 * M)
+    monkeypatch.setattr(supports, "_DENSE_ENTRIES", 7 * M)
     data = SparseLinear(d_model=D, num_features=M, active=A, noise=0, num_samples=2000)
     codes = data.source.ground_truth.codes
     torch.sparse_csr_tensor(

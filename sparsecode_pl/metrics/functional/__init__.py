@@ -1,8 +1,16 @@
 """The metrics as functions of one batch. The classes in `sparsecode_pl.metrics` accumulate over batches."""
 
 from sparsecode_pl.metrics.functional.atom_activity import atom_activity
+from sparsecode_pl.metrics.functional.atom_matching import (
+    AtomMatching,
+    AtomStability,
+    atom_stability,
+    match_atoms,
+    matching_by_chance,
+)
 from sparsecode_pl.metrics.functional.atom_recovery import AtomRecoveryScore, atom_recovery
 from sparsecode_pl.metrics.functional.average_coefficient_norm import average_coefficient_norm
+from sparsecode_pl.metrics.functional.co_activity import co_activity_lift, s1_over_independent
 from sparsecode_pl.metrics.functional.coding_gap import coding_gap, lower_bound
 from sparsecode_pl.metrics.functional.coefficient_histogram import coefficient_histogram
 from sparsecode_pl.metrics.functional.explained_variance import explained_variance
@@ -12,22 +20,32 @@ from sparsecode_pl.metrics.functional.normalized_loss import normalized_loss
 from sparsecode_pl.metrics.functional.oracle_sparsity import oracle_sparsity
 from sparsecode_pl.metrics.functional.score_sums import SUM_COLUMNS, score_sums, scores_of_sums
 from sparsecode_pl.metrics.functional.sparse_coding_loss import sparse_coding_loss
+from sparsecode_pl.metrics.functional.support_recovery import SupportScore, support_recovery
 
 __all__ = [
     "SUM_COLUMNS",
+    "AtomMatching",
     "AtomRecoveryScore",
+    "AtomStability",
+    "SupportScore",
     "atom_activity",
     "atom_recovery",
+    "atom_stability",
     "average_coefficient_norm",
+    "co_activity_lift",
     "coding_gap",
     "coefficient_histogram",
     "explained_variance",
     "lower_bound",
+    "match_atoms",
+    "matching_by_chance",
     "mean_max_coefficient",
     "nonzero_entries",
     "normalized_loss",
     "oracle_sparsity",
+    "s1_over_independent",
     "score_sums",
     "scores_of_sums",
     "sparse_coding_loss",
+    "support_recovery",
 ]

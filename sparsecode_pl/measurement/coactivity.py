@@ -1,0 +1,33 @@
+"""A warning of features that fire together, which a sparse dictionary may have merged."""
+
+from collections.abc import Mapping
+
+from torchmetrics import Metric
+
+from sparsecode_pl.codec import Codec
+from sparsecode_pl.metrics import SampledCodes
+from sparsecode_pl.metrics.functional import co_activity_lift, s1_over_independent
+from sparsecode_pl.scoring import CodedBatch, Evaluation
+
+
+class CoActivity(Evaluation):
+    """Whether atoms are active together, on a random sample of 4,096 rows of each kind.
+
+    - `co_activity_lift`: how many times as strongly as by chance two atoms that have met in some rows are active
+      together in others. It is 1 for independent features, also where their directions are alike. Well above 1, and
+      above that of the controls, features form groups or trees. A dictionary then tends to merge those that fire
+      together, because that is sparser, and its S1 may be below that of the features.
+    - `S1_over_independent`: S1 over that of the same coefficients if the atoms were independent of each other.
+    """
+
+    def metrics(self, codec: Codec) -> dict[str, Metric]:
+        """Empty samples."""
+        return {
+            "co_activity_lift": SampledCodes(co_activity_lift, codec.num_atoms),
+            "S1_over_independent": SampledCodes(s1_over_independent, codec.num_atoms),
+        }
+
+    def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
+        """Add a batch."""
+        for metric in metrics.values():
+            metric.update(codes=batch.at().codes)
