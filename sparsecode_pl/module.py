@@ -24,8 +24,8 @@ from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Score
 from sparsecode_pl.utilities.seeding import generator
 from sparsecode_pl.utilities.versions import versions
 
-#: The rows that are scored: those trained on, as in the paper, and those held out.
-ROWS = ("train", "heldout")
+# With a smaller share of different rows among the training rows, their repetition is warned of.
+_REPEATED = 0.5
 
 
 class SparseCodingModule(LightningModule):
@@ -58,7 +58,7 @@ class SparseCodingModule(LightningModule):
     Attributes:
         dictionary: the dictionary that is learnt. Its penalty is the one for scoring and prediction. Its card holds its
             data and its scores.
-        scores: scores of the last scoring, by rows and name, such as "train/S1" and "heldout/S1".
+        scores: scores of the last scoring, by rows and name, such as "train/S1", "heldout/S1" and "unseen/S1".
 
     Raises:
         ValueError: an argument is out of its range.
@@ -186,12 +186,7 @@ class SparseCodingModule(LightningModule):
         self.dictionary.card = self._card()
         if not self.lam.isnan():
             return
-        num_atoms, num_rows = self.dictionary.shape[0], len(self.data.train_index)
-        if num_atoms >= num_rows and not self.data.stream:
-            rank_zero_warn(
-                f"num_atoms is {num_atoms}, and there are {num_rows} training rows: each row may become an atom, "
-                "which makes their scores meaningless. Give more rows or fewer atoms"
-            )
+        self._check_repetition()
         statistics = self.data.statistics
         self.dictionary.centre.copy_(statistics.mean)
         if self.scale:
@@ -199,6 +194,29 @@ class SparseCodingModule(LightningModule):
         if self.init == "data":
             random = generator(self.seed)
             self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random)
+
+    def _check_repetition(self) -> None:
+        """Warn if atoms can be had for each of the few things that the training rows repeat."""
+        if self.data.stream:
+            return
+        num_atoms, split, num_rows = self.dictionary.shape[0], self.data.split, len(self.data.train_index)
+        distinct, types = split.distinct_trained, split.types_trained
+        if num_atoms >= distinct:
+            copies = "" if distinct == num_rows else f", of which {distinct} are different"
+            rank_zero_warn(
+                f"num_atoms is {num_atoms}, and there are {num_rows} training rows{copies}: each may become an atom, "
+                "which makes their scores meaningless. Give more rows or fewer atoms"
+            )
+        elif types is not None and types < distinct and num_atoms >= types:
+            rank_zero_warn(
+                f"num_atoms is {num_atoms}, and the training rows are of {types} token types: each type may become an "
+                "atom. Give fewer atoms or more text, and read the scores of unseen tokens"
+            )
+        if distinct < _REPEATED * num_rows:
+            rank_zero_warn(
+                f"only {distinct:,} of {num_rows:,} training rows are different, and repetition alone reads as "
+                "sparsity: hold the scores against RepeatedGaussian, and look at rows that were not trained on"
+            )
 
     def _card(self) -> Card:
         """The card of the dictionary: its data, as far as known, its seed and the versions of packages."""
@@ -208,7 +226,7 @@ class SparseCodingModule(LightningModule):
             model=source.place.model if source.place else None,
             layer=source.place.layer if source.place else None,
             source=dict(source.provenance),
-            rows={"train": len(data.train_index), "heldout": len(data.heldout_index)},
+            rows={rows: len(index) for rows, index in data.row_sets.items()},
             seed=self.seed,
             versions=versions(),
         )
@@ -332,7 +350,7 @@ class SparseCodingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Refuse to score an untrained dictionary, and prepare the scorers."""
         codec = self._learnt()
-        self._scorers = {rows: Scorer(codec, self._evaluations(rows)) for rows in ROWS}
+        self._scorers = {rows: Scorer(codec, self._evaluations(rows)) for rows in self.data.row_sets}
 
     @property
     def trained_lam(self) -> float:
@@ -356,20 +374,28 @@ class SparseCodingModule(LightningModule):
             evaluations.append(LargestCoefficient(train_lam))  # used only in training, at its own penalty
         return evaluations
 
-    def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Score a batch of training rows (loader 0) or of held-out rows (loader 1).
+    def validation_step(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
+        """Score a batch.
+
+        Args:
+            batch: pair of row numbers (n,) and activations (n, d_model).
+            batch_idx: number of the batch.
+            dataloader_idx: which of the data's `row_sets` it is from.
 
         Returns:
             "codes", sparse CSR (n, m), and their penalty "lam", for callbacks.
         """
-        coded = self._scorers[ROWS[dataloader_idx]].update(batch).at()
+        _, x = batch
+        coded = list(self._scorers.values())[dataloader_idx].update(x).at()
         return {"codes": coded.codes, "lam": torch.tensor(coded.lam)}
 
     def on_validation_epoch_end(self) -> None:
         """Gather the scores of all processes and log them, with the share of atoms that no training row uses."""
         self.scores = {}
-        for rows in ROWS if len(self.data.heldout_index) else ROWS[:1]:
-            values = self._scorers[rows].compute()
+        for rows, scorer in self._scorers.items():
+            values = scorer.compute()
             if rows == "train":
                 values["dead_atoms"] = (values.pop("atom_activity") == 0).double().mean()
             self.scores |= {f"{rows}/{name}": float(value) for name, value in values.items()}
@@ -424,5 +450,5 @@ class SparseCodingModule(LightningModule):
 
 
 def record_names(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores under the names of a record: "S1" for "train/S1", "heldout_S1" for "heldout/S1"."""
+    """Scores under the names of a record: "S1" for "train/S1", "heldout_S1" for "heldout/S1" and so on."""
     return {name.removeprefix("train/").replace("/", "_"): value for name, value in scores.items()}

@@ -22,6 +22,7 @@ from sparsecode_pl.metrics import (
     MeanMaxCoefficient,
     NonZeroEntries,
     NormalizedLoss,
+    ScoreSums,
     SparseCodingLoss,
 )
 
@@ -36,6 +37,9 @@ SCORES: dict[str, type[Metric]] = {
     "L": SparseCodingLoss,
     "explained_variance": ExplainedVariance,
 }
+
+#: Name of the sums by bucket, from which the scores get intervals.
+SUMS = "sums"
 
 # Rows that are coded at a time where they come as one tensor.
 _BLOCK = 4096
@@ -63,15 +67,18 @@ class CodedBatch:
     Args:
         codec: what codes the rows.
         rows: activations as they come, (n, d).
+        groups: the bucket of each row, (n,) int64, where scores get intervals.
 
     Attributes:
         codec: what codes the rows.
         rows: activations as they come, (n, d).
+        groups: the bucket of each row, (n,) int64; None where scores get no intervals.
     """
 
-    def __init__(self, codec: Codec, rows: Tensor) -> None:
+    def __init__(self, codec: Codec, rows: Tensor, groups: Tensor | None = None) -> None:
         self.codec = codec
         self.rows = rows
+        self.groups = groups
         self._found: dict[float, Coded] = {}
 
     def at(self, lam: float | None = None) -> Coded:
@@ -126,20 +133,25 @@ class Evaluation(ABC):
 class Scores(Evaluation):
     """The scores of the paper's section 3: S1, L_norm, N0, L and explained variance.
 
+    With buckets, the sums that they are ratios of are given for each bucket too, as `sums`, (buckets, 9). Intervals of
+    the scores come from resampling these. See `ScoreSums`.
+
     Args:
         lam: penalty to score at; the codec's if None.
+        buckets: number of the buckets that rows come in, see `CodedBatch.groups`; None for no sums.
     """
 
-    def __init__(self, lam: float | None = None) -> None:
+    def __init__(self, lam: float | None = None, buckets: int | None = None) -> None:
         self.lam = lam
+        self.buckets = buckets
 
     def metrics(self, codec: Codec) -> dict[str, Metric]:
-        """An empty metric for each of `SCORES`."""
-        return new_scores()
+        """An empty metric for each of `SCORES`, and for the sums."""
+        return {**new_scores(), **new_sums(codec, self.buckets)}
 
     def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
-        """Add a batch."""
-        update_scores(metrics, batch.at(self.lam))
+        """Add a batch, which has `groups` if there are buckets."""
+        update_scores(metrics, batch.at(self.lam), batch.groups)
 
 
 def new_scores(prefix: str = "") -> dict[str, Metric]:
@@ -147,9 +159,17 @@ def new_scores(prefix: str = "") -> dict[str, Metric]:
     return {prefix + name: metric() for name, metric in SCORES.items()}
 
 
-def update_scores(metrics: Mapping[str, Metric], coded: Coded) -> None:
-    """Add a coded batch to each metric, which takes what it needs of x, codes, residual and lam."""
-    MetricCollection(list(metrics.values()), compute_groups=False).update(**coded._asdict())
+def new_sums(codec: Codec, buckets: int | None, prefix: str = "") -> dict[str, Metric]:
+    """An empty metric for the sums of the scores by bucket, `SUMS`; none without buckets."""
+    return {} if buckets is None else {prefix + SUMS: ScoreSums(buckets, codec.d_model)}
+
+
+def update_scores(
+    metrics: Mapping[str, Metric], coded: Coded, groups: Tensor | None = None, bound: Tensor | None = None
+) -> None:
+    """Add a coded batch to each metric, which takes what it needs of x, codes, residual, lam, groups and bound."""
+    collection = MetricCollection(list(metrics.values()), compute_groups=False)
+    collection.update(**coded._asdict(), groups=groups, bound=bound)
 
 
 class AtomUse(Evaluation):
@@ -223,9 +243,9 @@ class Scorer:
             self._parts.append((evaluation, metrics))
 
     @torch.no_grad()
-    def update(self, rows: Tensor) -> CodedBatch:
-        """Add a batch of activations as they come, (n, d)."""
-        batch = CodedBatch(self.codec, rows)
+    def update(self, rows: Tensor, groups: Tensor | None = None) -> CodedBatch:
+        """Add a batch of activations as they come, (n, d), and the buckets of the rows, (n,), if there are any."""
+        batch = CodedBatch(self.codec, rows, groups)
         for evaluation, metrics in self._parts:
             evaluation.update(metrics, batch)
         return batch

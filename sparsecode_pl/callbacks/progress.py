@@ -6,9 +6,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
+from sparsecode_pl.data import ROWS
 from sparsecode_pl.utilities.progress import Progress
-
-_SCORED = ("scoring training rows", "scoring held-out rows")
 
 
 def _scoring_batches(trainer: Trainer) -> list[int | float]:
@@ -75,7 +74,8 @@ class SparseCodingProgress(ProgressBar):
     ) -> None:
         """Start scoring."""
         if batch_idx == 0:
-            self._begin(_SCORED[dataloader_idx], _scoring_batches(trainer)[dataloader_idx])
+            kinds = list(trainer.datamodule.row_sets)  # type: ignore[attr-defined]
+            self._begin(f"scoring {ROWS[kinds[dataloader_idx]]}", _scoring_batches(trainer)[dataloader_idx])
 
     def on_validation_batch_end(
         self,

@@ -8,10 +8,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sparsecode_pl.data import ROWS
 from sparsecode_pl.metrics import CoefficientHistogram
-from sparsecode_pl.module import ROWS, SparseCodingModule
-
-_ROW_LABELS = {"train": "training rows", "heldout": "held-out rows"}
+from sparsecode_pl.module import SparseCodingModule
 
 
 class TensorBoardFigures(Callback):
@@ -39,7 +38,8 @@ class TensorBoardFigures(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Compute on all ranks, draw on the first."""
-        counts = {rows: metric.compute().cpu().numpy() for rows, metric in zip(ROWS, self._histograms, strict=False)}
+        kinds = zip(pl_module.data.row_sets, self._histograms, strict=True)
+        counts = {rows: metric.compute().cpu().numpy() for rows, metric in kinds}
         frequencies = pl_module.activity.compute().cpu().numpy()
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -55,13 +55,13 @@ def coefficient_figure(counts: dict[str, np.ndarray], edges: np.ndarray) -> Figu
     """Histogram of the non-zero coefficients over lam.
 
     Args:
-        counts: for each kind of rows ("train", "heldout"), the counts of the bins, (num_bins,).
+        counts: for each kind of rows ("train", "heldout", "unseen"), the counts of the bins, (num_bins,).
         edges: edges of the bins, (num_bins + 1,), in units of lam.
     """
     figure, axes = _figure()
     width = np.diff(np.log10(edges))
     for rows, count in counts.items():
-        axes.stairs(count / max(count.sum(), 1) / width, edges, label=_ROW_LABELS[rows], linewidth=1.5)
+        axes.stairs(count / max(count.sum(), 1) / width, edges, label=ROWS[rows], linewidth=1.5)
     used = np.flatnonzero(sum(counts.values()))
     if len(used):  # if all codes are zero, a logarithmic axis cannot be drawn
         axes.set(xscale="log", xlim=(edges[used[0]], edges[used[-1] + 1]))

@@ -3,7 +3,8 @@
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sparsecode_pl.module import ROWS, SparseCodingModule
+from sparsecode_pl.data import ROWS
+from sparsecode_pl.module import SparseCodingModule
 
 
 class TensorBoardHParams(Callback):

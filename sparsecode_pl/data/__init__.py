@@ -13,6 +13,7 @@ from sparsecode_pl.data.cacheable import Cacheable, fill_store
 from sparsecode_pl.data.control import Control, control_random
 from sparsecode_pl.data.control_of import ControlOf
 from sparsecode_pl.data.derived import Derived
+from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, Statistics
 from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
 from sparsecode_pl.data.registry import available_plugins, import_plugins, load_plugin
@@ -20,6 +21,7 @@ from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.sampled import SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
 from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
+from sparsecode_pl.data.split import BUCKETS, ROWS, TOKEN, Split
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.data.tensor import TensorActivations, TensorSource
 from sparsecode_pl.data.token_means import TokenMeans
@@ -30,6 +32,9 @@ from sparsecode_pl.utilities.progress import Progress
 from sparsecode_pl.utilities.seeding import generator
 
 __all__ = [
+    "BUCKETS",
+    "ROWS",
+    "TOKEN",
     "ActivationDataModule",
     "ActivationStore",
     "Cacheable",
@@ -45,6 +50,7 @@ __all__ = [
     "SampledSource",
     "Source",
     "SourceActivations",
+    "Split",
     "Statistics",
     "Store",
     "StoreBusyError",
@@ -58,6 +64,7 @@ __all__ = [
     "WithoutTokenMeans",
     "available_plugins",
     "control_random",
+    "distinct_rows",
     "fill_store",
     "generator",
     "import_plugins",

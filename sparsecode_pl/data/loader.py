@@ -51,7 +51,7 @@ class TrainingBatches(Dataset[Tensor]):
         return self.batch(*key)
 
 
-class RowBatches(Dataset[Any]):
+class RowBatches(Dataset[tuple[Tensor, Tensor]]):
     """Given rows, each once over all ranks, in an equal number of batches on each rank.
 
     Args:
@@ -60,20 +60,17 @@ class RowBatches(Dataset[Any]):
         batch_size: maximum number of rows in a batch, over all ranks.
         rank: this process.
         world_size: number of processes.
-        with_index: yield (index, rows) instead of rows.
     """
 
-    def __init__(
-        self, x: Rows, index: Tensor, batch_size: int, rank: int, world_size: int, with_index: bool = False
-    ) -> None:
+    def __init__(self, x: Rows, index: Tensor, batch_size: int, rank: int, world_size: int) -> None:
         self.x = x
-        self.with_index = with_index
         self.num_batches = max(1, -(-len(index) // batch_size))
         self.parts = torch.tensor_split(index[rank::world_size], self.num_batches)
 
-    def __getitem__(self, key: Key) -> Tensor | tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        """A batch: row numbers, (k,) int64, and rows, (k, d_model)."""
         part = self.parts[key[1]]
-        return (part, self.x[part]) if self.with_index else self.x[part]
+        return part, self.x[part]
 
 
 def batch_loader(dataset: Dataset[Any], num_batches: int, num_workers: int) -> DataLoader[Any]:

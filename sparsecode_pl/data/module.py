@@ -2,9 +2,10 @@
 
 import math
 from abc import ABC
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -15,11 +16,12 @@ from sparsecode_pl.data.control import Control
 from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
 from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
-from sparsecode_pl.data.source import Source
+from sparsecode_pl.data.source import Source, Stream
+from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Split, split_rows
+from sparsecode_pl.data.without_token_means import WithoutTokenMeans
 from sparsecode_pl.utilities.seeding import generator
 
-# Each purpose has its own stream of random numbers, so that none disturbs another.
-_SPLIT, _SHUFFLE = 0, 1
+_SHUFFLE = 1  # stream of random numbers
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,31 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
     """Activations, one row for each sample: what a data plugin extends.
 
     A plugin implements `load`, or `sources` if it has several layers or more to say about its rows. This class checks
-    the rows, splits them into training and held-out rows, shuffles them, and gives loaders that share them out over
-    ranks with equal batch counts. Each training epoch is one *round* of `batches_per_round` batches. They are drawn
-    without replacement and pass over the rows as often as needed. Every batch is a pure function of `seed`, epoch and
-    index. So the same configuration gives the same batches on one process or eight, and a run that is resumed at the
-    end of an epoch continues as if it had not stopped.
+    the rows, splits them, shuffles them, and gives loaders that share them out over ranks with equal batch counts.
+
+    There are three kinds of rows: *training rows*; *held-out rows*, for text those of other documents; and, where there
+    is a column of token types, *unseen tokens*, the rows of types of which no row was trained on. Rows that are equal
+    bit by bit are never on two sides: a held-out row that equals a training row is left out.
+
+    Each training epoch is one *round* of `batches_per_round` batches. They are drawn without replacement and pass over
+    the rows as often as needed. Every batch is a pure function of `seed`, epoch and index. So the same configuration
+    gives the same batches on one process or eight, and a run that is resumed at the end of an epoch continues as if it
+    had not stopped.
 
     Any data can also be the control of other data of the same width.
 
     Args:
         batch_size: rows for each optimiser step, over all ranks together (rounded down to a multiple of their number).
         batches_per_round: training batches in an epoch, which is a round.
-        val_split: share of the rows held out from training, in [0, 1).
+        val_split: share of the rows held out from training, in [0, 1); with 0, no rows of any kind are.
+        heldout_by: column whose values are held out as a whole, so that none is on two sides. If None, "document" where
+            there is such a column, and else "rows", which holds out single rows.
+        unseen_by: column of the token types; if None, "token_id" where there is such a column.
+        unseen_split: approximate share of the rows that are of unseen tokens, in [0, 1), drawn at random over the
+            types; types with more than a tenth of these rows stay in training. 0 for none.
+        remove: with "token_mean", each row is without the mean of the other training rows of its token type, to
+            measure what is left once the token is known (see `WithoutTokenMeans`). Rows of types with no other
+            training row are left out, and with them all unseen tokens.
         num_workers: loader processes.
         seed: of the split, the shuffling and, in random data, the data.
 
@@ -70,6 +85,10 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         val_split: float = 0.1,
         num_workers: int = 0,
         seed: int = 0,
+        heldout_by: str | None = None,
+        unseen_by: str | None = None,
+        unseen_split: float = 0.05,
+        remove: Literal["token_mean"] | None = None,
     ) -> None:
         super().__init__()
         cls, base = type(self), ActivationDataModule
@@ -85,11 +104,21 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
                 raise ValueError(f"{name} is {value}: give an integer of at least {least}")
         if not 0 <= val_split < 1:
             raise ValueError(f"val_split is {val_split}: give a share in [0, 1), 0 to hold no rows out")
+        if remove not in (None, "token_mean"):
+            raise ValueError(f"remove is {remove!r}: give 'token_mean', or leave it out")
+        if not 0 <= unseen_split < 1:
+            raise ValueError(
+                f"unseen_split is {unseen_split}: give a share in [0, 1), 0 to keep all tokens in training"
+            )
         self.batch_size = batch_size
         self.batches_per_round = batches_per_round
         self.val_split = val_split
         self.num_workers = num_workers
         self.seed = seed
+        self.heldout_by = heldout_by
+        self.unseen_by = unseen_by
+        self.unseen_split = unseen_split
+        self.remove = remove
         self.rank, self.world_size = 0, 1
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
@@ -114,8 +143,11 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     @cached_property
     def layers(self) -> list[Source]:
-        """What `sources` gives, asked once, because a plugin may make new sources at each call."""
-        return self.sources()
+        """What `sources` gives, asked once, because a plugin may make new sources at each call; without what is removed."""
+        sources = self.sources()
+        if self.remove is None:
+            return sources
+        return [WithoutTokenMeans(source, self.unseen_by or TOKEN, self._divide) for source in sources]
 
     @cached_property
     def source(self) -> Source:
@@ -132,8 +164,16 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
             )
         return self.layers[0]
 
-    def over(self, source: Source) -> "ActivationDataModule":
-        """A data module that loads another source with the settings of this one."""
+    def over(self, source: Source, *, control: bool = False) -> "ActivationDataModule":
+        """A data module that loads another source with the settings of this one.
+
+        Args:
+            source: the other.
+            control: whether it is a control, which is split by single rows if it lacks the columns of this data.
+        """
+        names: dict[str, str | None] = {"heldout_by": self.heldout_by, "unseen_by": self.unseen_by}
+        if control:
+            names = {key: name for key, name in names.items() if name == SINGLE_ROWS or name in source.columns}
         return SourceActivations(
             source,
             batch_size=self.batch_size,
@@ -141,6 +181,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
             val_split=self.val_split,
             num_workers=self.num_workers,
             seed=self.seed,
+            unseen_split=self.unseen_split,
+            **names,
         )
 
     def of(self, source: Source) -> Source:
@@ -186,25 +228,49 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
     # --- how they are loaded ---------------------------------------------------------------------------------------
 
     @cached_property
+    def split(self) -> Split:
+        """Which rows are for what.
+
+        Raises:
+            ValueError: a column is not there or does not serve, or a side is empty.
+        """
+        return self.source.split if isinstance(self.source, WithoutTokenMeans) else self._divide(self.source)
+
+    @property
+    def _divide(self) -> Callable[[Source], Split]:
+        """What splits rows by the settings of this data."""
+        names = ("val_split", "unseen_split", "heldout_by", "unseen_by", "seed")
+        return partial(_divide, **{name: getattr(self, name) for name in names})
+
+    @property
+    def row_sets(self) -> dict[str, Tensor]:
+        """Row numbers by kind, "train", "heldout" and "unseen", ascending int64; a kind without rows is left out."""
+        return self.split.rows
+
+    @property
     def train_index(self) -> Tensor:
         """Which rows are for training, ascending, int64."""
-        return self._split[0]
+        return self.split.rows["train"]
 
-    @cached_property
+    @property
     def heldout_index(self) -> Tensor:
         """Which rows are held out, ascending, int64; empty with `val_split` 0."""
-        return self._split[1]
+        return self.split.rows.get("heldout", torch.zeros(0, dtype=torch.int64))
+
+    @property
+    def unseen_index(self) -> Tensor:
+        """Which rows are of unseen tokens, ascending, int64; empty without a column of token types."""
+        return self.split.rows.get("unseen", torch.zeros(0, dtype=torch.int64))
 
     @cached_property
-    def _split(self) -> tuple[Tensor, Tensor]:
-        n = len(self.rows)
-        held_out = min(round(n * self.val_split), n - 1)
-        if self.val_split > 0 and held_out == 0:
-            raise ValueError(
-                f"val_split is {self.val_split}, and so holds out none of {n} rows: raise it or set it to 0"
-            )
-        order = torch.randperm(n, generator=generator(self.seed, _SPLIT))
-        return order[held_out:].sort().values, order[:held_out].sort().values
+    def _fresh(self) -> Stream | None:
+        """Fresh rows to train on, without those of unseen tokens."""
+        stream = self.source.stream
+        if stream is None or not len(self.unseen_index):
+            return stream
+        name = self.unseen_by or TOKEN
+        values = self.source.columns[name]
+        return stream.without(name, torch.as_tensor(values)[self.unseen_index].unique())
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -229,8 +295,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Training rows chosen at random, (num, d_model); without replacement while there are enough."""
-        if self.source.stream is not None:
-            return self.source.stream.sample(num, random)
+        if self._fresh is not None:
+            return self._fresh.sample(num, random)
         n = len(self.train_index)
         turns = [torch.randperm(n, generator=random) for _ in range(-(-num // n))]
         return self.rows[self.train_index[torch.cat(turns)[:num]]]
@@ -240,8 +306,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         if self.trainer is not None:
             self.rank, self.world_size = self.trainer.global_rank, self.trainer.world_size
         _ = self.statistics
-        if self.source.stream is not None:
-            self.source.stream.check(self.batch_size, self.batches_per_round, self.world_size)
+        if self._fresh is not None:
+            self._fresh.check(self.batch_size, self.batches_per_round, self.world_size)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the trainer, which no loader process needs."""
@@ -249,8 +315,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     def train_batch(self, epoch: int, index: int) -> Tensor:
         """The training batch number `index` of an epoch, (batch, d_model), as one process alone gets it."""
-        if self.source.stream is not None:
-            return self.source.stream.batch(epoch, index, self.global_batch(), 0, 1)
+        if self._fresh is not None:
+            return self._fresh.batch(epoch, index, self.global_batch(), 0, 1)
         n = len(self.train_index)
         size = self.global_batch(n)
         start, stop = index * size, (index + 1) * size
@@ -262,8 +328,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     def rank_batch(self, epoch: int, index: int) -> Tensor:
         """This process's share of a training batch, (batch / world_size, d_model)."""
-        if self.source.stream is not None:
-            return self.source.stream.batch(epoch, index, self.global_batch(), self.rank, self.world_size)
+        if self._fresh is not None:
+            return self._fresh.batch(epoch, index, self.global_batch(), self.rank, self.world_size)
         return self.train_batch(epoch, index)[self.rank :: self.world_size]
 
     def _shuffled(self, epoch: int, turn: int) -> Tensor:
@@ -294,26 +360,29 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         dataset = TrainingBatches(self.rank_batch)
         return batch_loader(dataset, self.batches_per_round, self.num_workers)
 
-    def _row_loader(self, index: Tensor, with_index: bool = False) -> DataLoader[Tensor]:
+    def _row_loader(self, index: Tensor) -> DataLoader[tuple[Tensor, Tensor]]:
         # Four times the training batch: scoring needs no gradient, and larger batches share the Gram matrix.
-        size = 4 * self.batch_size
-        dataset = RowBatches(self.rows, index, size, self.rank, self.world_size, with_index)
+        dataset = RowBatches(self.rows, index, 4 * self.batch_size, self.rank, self.world_size)
         return batch_loader(dataset, dataset.num_batches, 0)
 
-    def val_dataloader(self) -> list[DataLoader[Tensor]]:
-        """The training rows, each once, and then, if there are any, the held-out rows."""
-        loaders = [self._row_loader(self.train_index)]
-        if len(self.heldout_index):
-            loaders.append(self._row_loader(self.heldout_index))
-        return loaders
+    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
+        """A loader for each of `row_sets`, in their order, which gives each row once, as pairs (index, rows)."""
+        return [self._row_loader(index) for index in self.row_sets.values()]
 
-    def test_dataloader(self) -> list[DataLoader[Tensor]]:
+    def test_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
         """The same as `val_dataloader`."""
         return self.val_dataloader()
 
-    def predict_dataloader(self) -> DataLoader[Tensor]:
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """All rows, each once, as pairs (index, rows)."""
-        return self._row_loader(torch.arange(len(self.rows)), with_index=True)
+        return self._row_loader(torch.arange(len(self.rows)))
+
+
+def _divide(source: Source, unseen_by: str | None, **settings: Any) -> Split:
+    """Split the rows of a source."""
+    stream, types = source.stream, unseen_by or TOKEN
+    known = None if stream is None or types not in source.columns else stream.values(types)
+    return split_rows(source.rows, source.columns, unseen_by=unseen_by, known_types=known, **settings)
 
 
 # Abstract itself, so that the command line never makes one; a subclass needs either `load` or `sources`.

@@ -74,6 +74,18 @@ class _Draws:
         """Fresh rows, (num, d_model)."""
         return self._source.draw(num, random)
 
+    def values(self, column: str) -> Tensor | None:
+        """Nothing is known: rows that are drawn have no columns."""
+        return None
+
+    def without(self, column: str, values: Tensor) -> Stream:
+        """Nothing can be left out.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{self._source.label} is drawn afresh, and has no column {column!r}: give unseen_split 0")
+
     def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:
         """There are always enough."""
 

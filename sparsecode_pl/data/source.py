@@ -60,6 +60,16 @@ class Stream(Protocol):
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Some rows, (num, d_model) float32, chosen by `random` alone."""
 
+    def values(self, column: str) -> Tensor | None:
+        """The values that a column has in the stream, ascending; None if they are not known."""
+
+    def without(self, column: str, values: Tensor) -> "Stream":
+        """The stream without the rows that have one of these values in a column.
+
+        Raises:
+            ValueError: the stream has no such column.
+        """
+
     def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:
         """Find out before training whether the stream can give what will be asked for.
 

@@ -31,6 +31,7 @@ class TokenMeans:
         rows: all rows.
         mean: the mean of the training rows, (d_model,) float32.
         shrinkage: k, at least 0.
+        types: for each row the place of its type in the table, -1 if the type has no training rows, (n,) int64.
         known: for each row, whether another row of its type is a training row, (n,) bool.
         share_within: share of the variance of the known training rows that lies within types, in [0, 1]; 0 if all
             rows of a type are equal, NaN if no training row is known.
@@ -65,14 +66,13 @@ class TokenMeans:
         inside, outside = within[several].sum(), (count * between)[several].sum()
         self.share_within = float(inside / (inside + outside))
 
-        # The type of each row, as its place in the table; types without training rows have none.
         place = torch.full((int(types.max()) + 1,), -1)
         place[trained] = torch.arange(len(trained))
-        self._place = place[types]
+        self.types = place[types]
         self._is_training = torch.zeros(len(rows), dtype=torch.bool)
         self._is_training[train_index] = True
         # How many training rows tell of a row.
-        self._told = torch.where(self._place < 0, 0, count[self._place].long()) - self._is_training.long()
+        self._told = torch.where(self.types < 0, 0, count[self.types].long()) - self._is_training.long()
         self.known = self._told > 0
 
     def residual(self, index: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class TokenMeans:
         Returns:
             (k, d_model) float32.
         """
-        place, told, training = self._place[index], self._told[index], self._is_training[index]
+        place, told, training = self.types[index], self._told[index], self._is_training[index]
         # With c the row and t the mean of its type, both from the overall mean, what is left of a training row is
         # c - (n t - c) / (n - 1 + k) = (1 + a) c - n a t with a = 1 / (n - 1 + k), and of another c - n / (n + k) t.
         share = torch.where(told > 0, 1 / (told.clamp(min=1) + self.shrinkage), 0.0)

@@ -1,21 +1,22 @@
 """What is left of rows once their token is known."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sparsecode_pl.data.derived import Derived
+from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.rows import Rows
-from sparsecode_pl.data.source import Source
+from sparsecode_pl.data.source import Place, Source
+from sparsecode_pl.data.split import Split
 from sparsecode_pl.data.token_means import TokenMeans
-
-RowSets = Mapping[str, Tensor]
 
 # With a smaller share of the variance within token types, what is left is rounding error.
 _LEAST_SHARE_WITHIN = 1e-6
+_SUFFIX = " without token means"
 
 
 class WithoutTokenMeans(Derived):
@@ -28,22 +29,23 @@ class WithoutTokenMeans(Derived):
     Args:
         source: all rows.
         column: its column of token types.
-        row_sets: row numbers of the source by kind, of which "train" makes the table of means; or what gives them for
-            the source, asked when the rows are.
+        split: of the source, whose training rows make the table of means; or what gives it for the source, which is
+            asked for when the rows are.
 
     Raises:
         ValueError: the source is a stream. When the rows are asked for: there is no such column, or nothing would be
             left, because each training row is of a type of its own, or all rows of a type are equal.
 
     Example:
-        >>> from sparsecode_pl.data import TensorSource
+        >>> from sparsecode_pl.data import Split, TensorSource
         >>> source = TensorSource(torch.tensor([[1.0], [3.0], [5.0], [9.0], [4.0]]), columns={"word": list("aabba")})
-        >>> left = WithoutTokenMeans(source, "word", {"train": torch.arange(4), "heldout": torch.tensor([4])})
-        >>> left.label, left.row_sets["heldout"], len(left.rows)
-        ('activations, token means removed', tensor([4]), 5)
+        >>> rows = {"train": torch.arange(4), "heldout": torch.tensor([4])}
+        >>> left = WithoutTokenMeans(source, "word", Split(rows, torch.zeros(5, dtype=torch.int64), 5, 4))
+        >>> left.label, left.split.rows["heldout"], len(left.rows)
+        ('activations without token means', tensor([4]), 5)
     """
 
-    def __init__(self, source: Source, column: str, row_sets: RowSets | Callable[[Source], RowSets]) -> None:
+    def __init__(self, source: Source, column: str, split: Split | Callable[[Source], Split]) -> None:
         super().__init__(source)
         if source.stream is not None:
             raise ValueError(
@@ -51,8 +53,7 @@ class WithoutTokenMeans(Derived):
                 "that are kept: leave out one of the two"
             )
         self.column = column
-        self._given = row_sets
-        self._known: TokenMeans | None = None
+        self._given = split
 
     def load(self) -> Rows:
         """The rows that are left, (k, d_model)."""
@@ -67,8 +68,9 @@ class WithoutTokenMeans(Derived):
                 f"remove is 'token_mean', but the columns of {label} are {', '.join(columns) or 'none at all'}, and "
                 f"{column!r} is not one of them: name that of the token types with unseen_by, or leave remove out"
             )
-        means = TokenMeans(self.source.rows, columns[column], self._whole["train"])
-        if not means.known[self._whole["train"]].any():
+        train = self._whole.rows["train"]
+        means = TokenMeans(self.source.rows, columns[column], train)
+        if not means.known[train].any():
             raise ValueError(
                 f"remove is 'token_mean', but no two training rows of {label} have the same {column}, so that nothing "
                 "would be left: leave remove out, or name another column with unseen_by"
@@ -86,16 +88,27 @@ class WithoutTokenMeans(Derived):
         return self.means.known.nonzero().flatten()
 
     @cached_property
-    def _whole(self) -> RowSets:
-        """Row numbers of the source by kind."""
-        return self._given(self.source) if callable(self._given) else self._given
+    def _whole(self) -> Split:
+        """The split of the source."""
+        return self._given if isinstance(self._given, Split) else self._given(self.source)
 
-    @property
-    def row_sets(self) -> dict[str, Tensor]:
-        """Row numbers among those kept, by kind; kinds of which none are kept are left out."""
-        among = self.means.known.long().cumsum(0) - 1
-        sets = {kind: among[rows[self.means.known[rows]]] for kind, rows in self._whole.items()}
-        return {kind: rows for kind, rows in sets.items() if len(rows)}
+    @cached_property
+    def split(self) -> Split:
+        """The split of the rows that are kept, each on the side where it is in the source."""
+        whole, known, classes = self._whole, self.means.known, distinct_rows(self.rows)
+        among = known.long().cumsum(0) - 1
+        sets = {kind: among[rows[known[rows]]] for kind, rows in whole.rows.items()}
+        types = self.means.types[self.index]
+        return replace(
+            whole,
+            rows={kind: rows for kind, rows in sets.items() if len(rows)},
+            buckets=whole.buckets[self.index],
+            num_distinct=len(classes.unique()),
+            distinct_trained=len(classes[sets["train"]].unique()),
+            num_types=len(types.unique()),
+            types_trained=len(types[sets["train"]].unique()),
+            seen_share=1.0,
+        )
 
     def again(self, other: Source) -> Source:
         """Another source without its token means, which are those of the same rows."""
@@ -104,7 +117,13 @@ class WithoutTokenMeans(Derived):
     @property
     def label(self) -> str:
         """The name of the source, and what was removed."""
-        return f"{self.source.label}, token means removed"
+        return self.source.label + _SUFFIX
+
+    @property
+    def place(self) -> Place | None:
+        """The layer, under a name for the model that says what was removed, so that both can stand in one picture."""
+        place = self.source.place
+        return None if place is None else Place(place.model + _SUFFIX, place.layer)
 
     @property
     def columns(self) -> Mapping[str, list[str] | Tensor]:

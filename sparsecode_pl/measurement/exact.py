@@ -12,7 +12,7 @@ from sparsecode_pl.codec import Codec
 from sparsecode_pl.coding import lasso_encode, reconstruct
 from sparsecode_pl.metrics import CodingGap
 from sparsecode_pl.metrics.functional import lower_bound
-from sparsecode_pl.scoring import Coded, CodedBatch, Evaluation, new_scores, update_scores
+from sparsecode_pl.scoring import Coded, CodedBatch, Evaluation, new_scores, new_sums, update_scores
 
 #: Relative duality gap of the exact codes. Greedy codes are some per cent from the minimum, so this is far below.
 TOLERANCE = 1e-4
@@ -25,12 +25,20 @@ class ExactCodes(Evaluation):
 
     Each of the paper's scores is given as `exact_S1` and so on (section 2), the relative excess of the objective of the
     codec's codes as `coding_gap` (see `CodingGap`), and what may be missing to the minimum itself as
-    `exact_duality_gap`.
+    `exact_duality_gap`. With buckets, the sums of the exact scores are given for each bucket too, as `exact_sums`; see
+    `Scores`.
+
+    Args:
+        buckets: number of the buckets that rows come in, see `CodedBatch.groups`; None for no sums.
     """
+
+    def __init__(self, buckets: int | None = None) -> None:
+        self.buckets = buckets
 
     def metrics(self, codec: Codec) -> dict[str, Metric]:
         """Empty metrics."""
-        return {**new_scores(_PREFIX), _GAP: CodingGap(), _BOUND: CodingGap()}
+        sums = new_sums(codec, self.buckets, _PREFIX)
+        return {**new_scores(_PREFIX), **sums, _GAP: CodingGap(), _BOUND: CodingGap()}
 
     def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
         """Solve a batch exactly, beginning at its codes."""
@@ -42,7 +50,7 @@ class ExactCodes(Evaluation):
         exact_residual = x - reconstruct(exact, atoms)
         bound = lower_bound(exact, exact_residual, lam, gap)
         scores = {name: metric for name, metric in metrics.items() if name.startswith(_PREFIX) and name != _BOUND}
-        update_scores(scores, Coded(x, exact, exact_residual, lam))
+        update_scores(scores, Coded(x, exact, exact_residual, lam), batch.groups, bound)
         metrics[_GAP].update(codes=codes, residual=residual, lam=lam, bound=bound)
         metrics[_BOUND].update(codes=exact, residual=exact_residual, lam=lam, bound=bound)
 

@@ -12,14 +12,14 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule, GroundTruth
+from sparsecode_pl.data import ROWS, ActivationDataModule, GroundTruth
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.penalty import PRECISION, ShareNotReachedError, largest_penalty
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit
 from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.metrics.functional import atom_recovery, oracle_sparsity
-from sparsecode_pl.module import ROWS, SparseCodingModule, record_names
+from sparsecode_pl.module import SparseCodingModule, record_names
 from sparsecode_pl.scoring import AtomUse, Evaluation, Scores, score
 from sparsecode_pl.utilities.files import write_file
 from sparsecode_pl.utilities.progress import Progress
@@ -67,7 +67,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
             _log(trainer, {f"explained_{plan.explained_variance:g}/{name}": value for name, value in scores.items()})
             _log(trainer, {f"explained_{plan.explained_variance:g}/lam": dictionary.lam})
         elif plan.evaluations:
-            found = dict(pair for rows in _rows(data) for pair in _score(dictionary, data, rows, plan.evaluations))
+            found = dict(pair for rows in data.row_sets for pair in _score(dictionary, data, rows, plan.evaluations))
             _log(trainer, found)
             scores |= found
     except ShareNotReachedError as reason:
@@ -82,6 +82,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
         "atoms_alive": dictionary.num_atoms - round(scores["train/dead_atoms"] * dictionary.num_atoms),
         "num_atoms": dictionary.num_atoms,
         "rounds": trainer.current_epoch,
+        **data.split.facts,
         "seconds": time.perf_counter() - start,
     }
     if data.source.ground_truth is not None:
@@ -97,20 +98,15 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     return fit
 
 
-def _rows(data: ActivationDataModule) -> tuple[str, ...]:
-    return ROWS if len(data.heldout_index) else ROWS[:1]
-
-
 def _score(
     dictionary: Dictionary, data: ActivationDataModule, rows: str, evaluations: Sequence[Evaluation]
 ) -> list[tuple[str, float]]:
-    """Names and values of what can be said in one number, over the training rows or the held-out rows."""
-    batches = data.val_dataloader()[ROWS.index(rows)]
-    words = "training rows" if rows == "train" else "held-out rows"
-    with Progress(f"scoring {words}", len(batches), unit="batches") as progress:
+    """Names and values of what can be said in one number, over the rows of a kind."""
+    batches = data.val_dataloader()[list(data.row_sets).index(rows)]
+    with Progress(f"scoring {ROWS[rows]}", len(batches), unit="batches") as progress:
 
         def told() -> Iterator[Tensor]:
-            for batch in batches:
+            for _, batch in batches:
                 yield batch
                 progress.advance(1)
 
@@ -150,18 +146,17 @@ def _score_at_share(
             f"explained_variance is {share}, but at a penalty of {lam:.4g} all training rows reach only {reached:.4f}: "
             "give a smaller share or more atoms"
         )
-    if len(data.heldout_index):
-        scores |= _score(dictionary, data, "heldout", [Scores(), *plan.evaluations])
-    if plan.evaluations:
-        scores |= _score(dictionary, data, "train", plan.evaluations)
+    for rows in data.row_sets:
+        evaluations = [*([] if rows == "train" else [Scores()]), *plan.evaluations]
+        if evaluations:
+            scores |= _score(dictionary, data, rows, evaluations)
     return scores
 
 
 def _named(scores: dict[str, float], data: ActivationDataModule) -> dict[str, float]:
     """Scores as a record has them, training rows first, with the number of the rows."""
-    sizes = {"train": len(data.train_index), "heldout": len(data.heldout_index)}
     found: dict[str, float] = {}
-    for rows in _rows(data):
+    for rows, index in data.row_sets.items():
         found |= record_names(
             {
                 name: value
@@ -169,7 +164,7 @@ def _named(scores: dict[str, float], data: ActivationDataModule) -> dict[str, fl
                 if name.startswith(f"{rows}/") and name not in ("train/mean_max", "train/dead_atoms")
             }
         )
-        found["num_samples" if rows == "train" else f"{rows}_num_samples"] = sizes[rows]
+        found["num_samples" if rows == "train" else f"{rows}_num_samples"] = len(index)
     return found
 
 

@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_DATA, _CONTROL, _TRUTH = "#c2410c", "#64748b", "#0f766e"
+from sparsecode_pl.data import ROWS
+from sparsecode_pl.measurement.rows_shown import key, kinds_of, telling
+
+DATA_COLOUR, _CONTROL, _TRUTH = "#c2410c", "#64748b", "#0f766e"
 _EDGE = "#334155"
-_BANDS = ("#64748b", "#2563eb", "#a16207", "#7c3aed", "#0f766e")
-_TITLES = {
-    "S1": "S1, average coefficient norm",
-    "L_norm": "L_norm, normalised loss",
-    "explained_variance": "explained variance",
-}
+COLOURS = ("#64748b", "#2563eb", "#a16207", "#7c3aed", "#0f766e")
+_MARKS = {"train": "D", "heldout": "o"}
+_TITLES = {"S1": "S1, average coefficient norm", "L_norm": "L_norm, normalised loss"}
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -36,79 +36,99 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Scores against the layer, one column for each model; controls are bands from training to held-out rows.
+    """S1 and L_norm against the layer, one column for each model: data and controls, with bands for their intervals.
 
-    This is the paper's figure 3 with controls.
+    This is the paper's figure 3 with controls. The first row shows the most telling rows (see `telling`), the second
+    the training rows, which repetition flatters.
     """
     models = list(dict.fromkeys(record["model"] for record in records))
-    names = list(_TITLES)
-    figure = Figure(figsize=(max(6.4, 4.6 * len(models)), 8.2), dpi=150, layout="constrained")
-    grid = figure.subplots(len(names), len(models), squeeze=False, sharex="col", height_ratios=(1, 1, 0.5))
+    best = telling(records)
+    panels = [("S1", best), *([("S1", "train")] if best != "train" else []), ("L_norm", best)]
+    figure = Figure(figsize=(max(6.4, 4.6 * len(models)), 2.7 * len(panels) + 1), dpi=150, layout="constrained")
+    grid = figure.subplots(len(panels), len(models), squeeze=False, sharex="col")
+    controls = list(dict.fromkeys(record["data"] for record in records if "control_of" in record))
+    colours = dict(zip(controls, COLOURS * len(controls), strict=False))
     for column, model in enumerate(models):
         own = [record for record in records if record["model"] == model]
         layers = list(dict.fromkeys(record["layer"] for record in own))
-        series = list(dict.fromkeys(record["data"] for record in own if "control_of" in record))
-        for axes, name in zip(grid[:, column], names, strict=True):
-            axes.set_title(_TITLES[name] if len(models) == 1 else f"{model}: {_TITLES[name]}", fontsize=10)
-            for colour, control in zip(_BANDS * len(series), series, strict=False):
+        for axes, (name, kind) in zip(grid[:, column], panels, strict=True):
+            title = f"{_TITLES[name]}, {ROWS[kind]}"
+            axes.set_title(title if len(models) == 1 else f"{model}: {title}", fontsize=9)
+            for control, colour in colours.items():
                 chosen = [record for record in own if "control_of" in record and record["data"] == control]
-                _band(axes, layers, chosen, name, colour, control)
-            _lines(axes, layers, [record for record in own if "control_of" not in record], name)
+                if chosen:
+                    _curve(axes, layers, chosen, key(kind, name), colour, control, thick=False)
+            measured = [record for record in own if "control_of" not in record]
+            _curve(axes, layers, measured, key(kind, name), DATA_COLOUR, "the data", thick=True)
+            axes.set_ylim(bottom=0)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-            if name == "explained_variance":  # never so close that the noise of the penalty search shows
-                axes.set_ylim(min(0.9, axes.get_ylim()[0]), 1)
-            else:
-                axes.set_ylim(bottom=0)
         bottom = grid[-1, column]
         bottom.set_xticks(range(len(layers)), layers)
         if any(len(layer) > 3 for layer in layers):
             bottom.tick_params(axis="x", labelrotation=90)
         bottom.set_xlabel("layer")
-    shown = {label: handle for axes in grid[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    figure.suptitle(f"{question(records)}\nLower is sparser; dashed: held-out rows", fontsize=11)
+    add_legend(figure)
+    bands = "; bands: 95 % intervals" if any("intervals" in record for record in records) else ""
+    figure.suptitle(f"{question(records)}\nLower is sparser{bands}", fontsize=11)
     return figure
 
 
-def _values(layers: list[str], records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """One value for each layer, NaN where it is missing."""
-    found = {record["layer"]: record.get(key, np.nan) for record in records}
-    return np.array([found.get(layer, np.nan) for layer in layers], dtype=float)
+def add_legend(figure: Figure) -> None:
+    """One legend below the panels for all their curves."""
+    found = (pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+    shown = {label: handle for handle, label in found}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
 
-def _band(
-    axes: Axes, layers: list[str], records: Sequence[Mapping[str, Any]], name: str, colour: str, label: str
+def _curve(
+    axes: Axes,
+    layers: list[str],
+    records: Sequence[Mapping[str, Any]],
+    name: str,
+    colour: str,
+    label: str,
+    *,
+    thick: bool,
 ) -> None:
-    places = np.arange(len(layers))
-    training, heldout = _values(layers, records, name), _values(layers, records, f"heldout_{name}")
-    if np.isfinite(heldout).any():
-        axes.fill_between(places, training, heldout, color=colour, alpha=0.22, linewidth=0)
-        axes.plot(places, heldout, color=colour, linewidth=0.9, linestyle="--")
-    axes.plot(places, training, color=colour, linewidth=0.9, label=label)
+    """A score against the layer, NaN where it is missing."""
+    found = {record["layer"]: record for record in records}
+    values = np.array([found.get(layer, {}).get(name, np.nan) for layer in layers], dtype=float)
+    ends = np.array([_interval(found.get(layer, {}), name) for layer in layers], dtype=float)
+    draw_curve(axes, np.arange(len(layers)), values, ends, colour, label, thick=thick)
 
 
-def _lines(axes: Axes, layers: list[str], records: Sequence[Mapping[str, Any]], name: str) -> None:
-    places = np.arange(len(layers))
-    heldout = _values(layers, records, f"heldout_{name}")
-    if np.isfinite(heldout).any():
-        axes.plot(
-            places,
-            heldout,
-            "o--",
-            color=_DATA,
-            markersize=3.5,
-            linewidth=1.3,
-            alpha=0.65,
-            label="model on held-out rows",
-        )
-    training = _values(layers, records, name)
-    axes.plot(places, training, "o-", color=_DATA, markersize=4.5, linewidth=1.8, label="model on its training rows")
+def draw_curve(
+    axes: Axes, places: np.ndarray, values: np.ndarray, ends: np.ndarray, colour: str, label: str, *, thick: bool
+) -> None:
+    """A curve with a band for its intervals.
+
+    Args:
+        axes: where to draw.
+        places: (n,).
+        values: (n,), NaN where there are none.
+        ends: lower and upper ends of their intervals, (n, 2), NaN where there are none.
+        colour: of both.
+        label: for the legend.
+        thick: whether it is the data rather than a control.
+    """
+    if np.isfinite(ends).any():
+        axes.fill_between(places, ends[:, 0], ends[:, 1], color=colour, alpha=0.2, linewidth=0)
+    style: Any = {"marker": "o", "markersize": 4.5, "linewidth": 1.8} if thick else {"marker": ".", "linewidth": 1.0}
+    axes.plot(places, values, color=colour, label=label, zorder=3 if thick else 2, **style)
+
+
+def _interval(record: Mapping[str, Any], name: str) -> tuple[float, float]:
+    low, high = record.get("intervals", {}).get(name, (np.nan, np.nan))
+    return low, high
 
 
 def draw_bars(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """S1 and L_norm of each data set, training rows beside held-out rows; exact codes as outlines."""
-    figure = Figure(figsize=(10, 1.6 + 0.75 * len(records)), dpi=150, layout="constrained")
+    """S1 and L_norm of each data set: bars for the most telling rows (see `telling`), marks for the others.
+
+    Whiskers are 95 % intervals, outlines are exact codes.
+    """
+    figure = Figure(figsize=(10, 2.0 + 0.5 * len(records)), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, records, "S1")
     _bars(right, records, "L_norm")
@@ -117,14 +137,12 @@ def draw_bars(records: Sequence[Mapping[str, Any]]) -> Figure:
     for label, record in zip(left.get_yticklabels(), records, strict=True):
         label.set_fontweight("normal" if "control_of" in record else "bold")
     for place, record in enumerate(records):
-        if "half_active" in record:
+        if "half_active" in record and "control_of" not in record:
             for name, style, text in (("half_active", ":", "a/2"), ("oracle_S1", "-", "S1 of the true codes")):
                 span = place - 0.48, place + 0.48
-                left.vlines(record[name], *span, color=_TRUTH, linestyle=style, label="" if place else text)
-    if left.get_legend_handles_labels()[0]:
-        left.legend(frameon=False, fontsize=8)
-    rows = "solid: training rows, light: held-out rows" if "heldout_S1" in records[0] else "training rows"
-    figure.suptitle(f"{question(records)}  Shorter is sparser  ({rows})", fontsize=11)
+                left.vlines(record[name], *span, color=_TRUTH, linestyle=style, label=text)
+    add_legend(figure)
+    figure.suptitle(f"{question(records)}  Shorter is sparser", fontsize=11)
     return figure
 
 
@@ -139,32 +157,29 @@ def question(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
-    keys = [key for key in (name, f"heldout_{name}") if key in records[0]]
-    height = 0.8 / len(keys)
-    places = np.arange(len(records))
-    colours = [_CONTROL if "control_of" in record else _DATA for record in records]
-    for number, key in enumerate(keys):
-        values = [record.get(key, np.nan) for record in records]
-        spread = [record.get("spread", {}).get(key, 0) for record in records]
-        labels = [_short(value) for value in values]
-        offset = (number - (len(keys) - 1) / 2) * height
-        axes.barh(
-            places + offset,
-            values,
-            height * 0.92,
-            color=colours,
-            alpha=1 - 0.55 * number,
-            xerr=spread,
-            ecolor=_EDGE,
-        )
-        exact = [record.get(key.replace(name, f"exact_{name}"), np.nan) for record in records]
-        if np.isfinite(exact).any():
-            text = "" if number else "exact codes (in brackets)"
-            axes.barh(places + offset, exact, height * 0.92, color="none", edgecolor=_EDGE, linewidth=0.9, label=text)
-            labels = [f"{label} ({_short(value)})" for label, value in zip(labels, exact, strict=True)]
-        longer = axes.barh(places + offset, np.fmax(values, exact), alpha=0, xerr=spread, error_kw={"alpha": 0})
-        axes.bar_label(longer, labels, padding=3, fontsize=8)
-    axes.margins(x=0.12 if all("coding_gap" not in record for record in records) else 0.18)
+    best, places = telling(records), np.arange(len(records))
+    colours = [_CONTROL if "control_of" in record else DATA_COLOUR for record in records]
+    # A control may lack rows that the data has: its bar is then of the most telling rows that it has.
+    own = [best if key(best, name) in record else telling([record]) for record in records]
+    values = np.array([record.get(key(kind, name), np.nan) for kind, record in zip(own, records, strict=True)])
+    ends = np.array([_interval(record, key(kind, name)) for kind, record in zip(own, records, strict=True)])
+    whiskers = np.nan_to_num(np.abs(ends - values[:, None])).T
+    shown: Any = {"error_kw": {"elinewidth": 1.0, "capsize": 2}} if whiskers.any() else {"error_kw": {"alpha": 0}}
+    axes.barh(places, values, 0.62, color=colours, alpha=0.85, xerr=whiskers, ecolor=_EDGE, label=ROWS[best], **shown)
+    exact = [record.get(key(kind, f"exact_{name}"), np.nan) for kind, record in zip(own, records, strict=True)]
+    labels = [_short(value) for value in values]
+    if np.isfinite(exact).any():
+        text = "exact codes (in brackets)"
+        axes.barh(places, exact, 0.62, color="none", edgecolor=_EDGE, linewidth=0.9, label=text)
+        labels = [f"{label} ({_short(value)})" for label, value in zip(labels, exact, strict=True)]
+    for kind in kinds_of(records):
+        marks = [record.get(key(kind, name), np.nan) for record in records]
+        if kind != best:
+            style: Any = {"marker": _MARKS[kind], "s": 26, "linewidths": 1.1, "zorder": 4}
+            axes.scatter(marks, places, facecolor="white", edgecolor=_EDGE, label=ROWS[kind], **style)
+    longest = np.fmax(np.fmax(values, exact), np.nan_to_num(ends[:, 1]))
+    axes.bar_label(axes.barh(places, longest, alpha=0), labels, padding=4, fontsize=8)
+    axes.margins(x=0.14 if all("coding_gap" not in record for record in records) else 0.2)
     axes.set_title(_TITLES[name], fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -12,6 +12,7 @@ from sparsecode_pl.utilities.plain import plain_attributes
 _RESERVED = {
     *("data", "model", "layer", "control_of", "error", "spread", "fits", "folder", "num_samples", "lam", "train_lam"),
     *("atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms", "half_active", "oracle_S1", "atom_recovery"),
+    *("num_distinct", "num_types", "heldout_seen_share", "num_copies"),
 }
 
 

@@ -14,24 +14,45 @@ from rich.table import Table
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
+from sparsecode_pl.data import ROWS
+from sparsecode_pl.measurement.frontier import draw_frontier
 from sparsecode_pl.measurement.picture import draw, question
 from sparsecode_pl.measurement.record import Results, load_results
+from sparsecode_pl.measurement.rows_shown import key, kinds_of, telling
 from sparsecode_pl.scoring import SCORES
 
 # Entries of a record that have a place of their own in the table or below it.
 _KNOWN = (
-    *("data", "model", "layer", "control_of", "error", "spread", *SCORES, "num_samples", "lam", "train_lam"),
-    *("atoms_alive", "num_atoms", "rounds", "seconds", "half_active", "oracle_S1", "atom_recovery"),
+    *(
+        "data",
+        "model",
+        "layer",
+        "control_of",
+        "error",
+        "spread",
+        "intervals",
+        "frontier",
+        *SCORES,
+        "num_samples",
+        "lam",
+    ),
+    *("train_lam", "atoms_alive", "num_atoms", "rounds", "seconds", "half_active", "oracle_S1", "atom_recovery"),
+    *("num_distinct", "num_types", "num_copies", "token_explained_variance", "matched_recovery", "atom_stability"),
+    *("matched_recovery_chance", "atom_stability_chance", "support_precision", "support_recall"),
 )
-#: The picture's file in the run folder.
-PICTURE = "sparsity.png"
+#: The pictures' files in the run folder.
+PICTURE, FRONTIER = "sparsity.png", "frontier.png"
 
 _HEADINGS = {
-    "explained_variance": "expl. var.",
-    "S1_ratio": "S1 ratio",
-    "coding_gap": "gap, %",
+    "explained_variance": "expl.\nvar.",
+    "coding_gap": "gap,\n%",
     "atoms_alive": "atoms\nalive",
+    "token_explained_variance": "token\nmeans,\n%",
 }
+_ROWS_IN_TABLE = {"train": "training\nrows", "heldout": "held-out\nrows", "unseen": "unseen\ntokens"}
+# In a narrower terminal intervals are left to the files.
+_WIDE = 120
+_FORM = "#.3g"
 
 
 def report(run: str | Path) -> Results:
@@ -58,42 +79,58 @@ def report(run: str | Path) -> Results:
 
 
 def write_report(results: Results) -> None:
-    """Write `results.json`, `results.csv` and the picture, `sparsity.png`."""
+    """Write `results.json`, `results.csv` and the pictures, `sparsity.png` and, for several shares, `frontier.png`."""
     results.write()
     draw(results.records, results.folder / PICTURE)
+    draw_frontier(results.records, results.folder / FRONTIER)
 
 
 def show_in_tensorboard(run: Path) -> None:
-    """Show the picture in TensorBoard, in place of an earlier one."""
-    picture = run / PICTURE
-    if picture.is_file():
+    """Show the pictures in TensorBoard, in place of earlier ones."""
+    pictures = [run / name for name in (PICTURE, FRONTIER) if (run / name).is_file()]
+    if pictures:
         for events in run.glob("events.out.tfevents.*"):
             events.unlink()
-        with SummaryWriter(str(run)) as writer, Image.open(picture) as image:
-            writer.add_image("sparsity", np.asarray(image.convert("RGB")), dataformats="HWC")
+        with SummaryWriter(str(run)) as writer:
+            for path in pictures:
+                with Image.open(path) as image:
+                    writer.add_image(path.stem, np.asarray(image.convert("RGB")), dataformats="HWC")
 
 
 def print_table(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print the table of a measurement.
+
+    S1 is given for each kind of rows, the other scores for the most telling one, see `telling`.
 
     Args:
         records: one for each data set, measured ones before their controls.
         console: where to print; if None, the terminal, or 140 columns if there is no terminal.
     """
     console = console or Console(width=None if sys.stdout.isatty() else 140)
+    console.print(
+        _scores_table(records, console.width >= _WIDE), markup=False
+    )  # brackets in names and errors are no markup
+    if any("frontier" in record for record in records):
+        console.print(_frontier_table(records), markup=False)
+    console.print("\n".join(_notes(records)), highlight=False, markup=False)
+
+
+def _scores_table(records: Sequence[Mapping[str, Any]], wide: bool) -> Table:
     layered = all("layer" in record for record in records)
-    controls = any("control_of" in record for record in records)
-    exact = any("coding_gap" in record for record in records)
+    kinds, best = kinds_of(records) or ["train"], telling(records)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=Text(question(records)), title_style="bold")
     if layered:
         table.add_column("layer", overflow="fold", min_width=5)
     table.add_column("data", overflow="fold", min_width=16)
-    scores = {"S1": "#.3g", "L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
-    if controls:
-        scores["S1_ratio"] = ".2f"
-    gaps = {"coding_gap": ".1%"} if exact else {}
+    for kind in kinds:
+        table.add_column(f"S1\n{_ROWS_IN_TABLE[kind]}", justify="right", overflow="fold", no_wrap=kind == best and wide)
+    others = {"L_norm": _FORM, "N0": _FORM, "explained_variance": ".3f"}
+    ratio = ["S1_ratio"] if _has(records, "control_of") else []
+    for _ in ratio:
+        table.add_column("S1\nratio", justify="right", overflow="fold", no_wrap=wide)
+    shares = {name: ".1%" for name in ("coding_gap", "token_explained_variance") if _has(records, name)}
     once = {"lam": ".3g", "atoms_alive": ".0f", "seconds": ".0f"}
-    for name in (*scores, *gaps, *once):
+    for name in (*others, *shares, *once):
         table.add_column(_HEADINGS.get(name, name), justify="right", overflow="fold")
     for number, record in enumerate(records):
         measured = "control_of" not in record
@@ -101,22 +138,57 @@ def print_table(records: Sequence[Mapping[str, Any]], console: Console | None = 
         names = [record["data"]]
         if layered:
             names = [record["layer"], record["model"]] if measured else ["", record["data"]]
-        if "error" in record:
-            cells = ["failed"]
-        else:
-            cells = [_both(record, name, form) for name, form in (scores | gaps).items()]
-            cells += [_cell(record, name, form) for name, form in once.items()]
-        table.add_row(*names, *cells, style="bold" if measured else "")
+        table.add_row(*names, *_cells(record, kinds, best, ratio, others | shares, once, wide), style="bold" * measured)
         if "coding_gap" in record:
-            cells = [_both(record, f"exact_{name}", form) for name, form in scores.items()]
-            table.add_row(*[""] * layered, "  exact codes", *cells, style="dim")
+            exact = [_cell(record, key(kind, "exact_S1"), _FORM, within=wide and kind == best) for kind in kinds]
+            exact += [_cell(record, key(best, f"exact_{name}"), ".2f", within=wide) for name in ratio]
+            exact += [_cell(record, key(best, f"exact_{name}"), form) for name, form in others.items()]
+            table.add_row(*[""] * layered, "  exact codes", *exact, style="dim")
         if last:
             table.add_section()
-    console.print(table, markup=False)  # brackets in names and errors are no markup
-    console.print("\n".join(_notes(records, controls)), highlight=False, markup=False)
+    return table
 
 
-def _notes(records: Sequence[Mapping[str, Any]], controls: bool) -> Iterator[str]:
+def _cells(
+    record: Mapping[str, Any],
+    kinds: Sequence[str],
+    best: str,
+    ratio: Sequence[str],
+    others: Mapping[str, str],
+    once: Mapping[str, str],
+    wide: bool,
+) -> list[str]:
+    if "error" in record:
+        return ["failed"]
+    own = telling([record]) if key(best, "S1") not in record else best
+    cells = [_cell(record, key(kind, "S1"), _FORM, within=wide and kind == own) for kind in kinds]
+    cells += [_cell(record, key(best, name), ".2f", within=wide) for name in ratio]
+    # Unseen tokens have no token means: what these explain is said of held-out rows.
+    rows = {name: "heldout" if name == "token_explained_variance" else own for name in others}
+    cells += [_cell(record, key(rows[name], name), form) for name, form in others.items()]
+    return cells + [_cell(record, name, form) for name, form in once.items()]
+
+
+def _frontier_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """S1 of the most telling rows at each share of the variance."""
+    best = telling(records)
+    levels = [level for record in records for level in record.get("frontier", [])]
+    shares = sorted({level["share"] for level in levels})
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=Text(f"S1 of {ROWS[best]} where the codes explain a share of"))
+    table.add_column("data", overflow="fold", min_width=16)
+    for share in shares:
+        table.add_column(f"{share:g}", justify="right", overflow="fold")
+    for record in records:
+        if "frontier" not in record:
+            continue
+        found = {level["share"]: level for level in record["frontier"]}
+        cells = [_cell(found.get(share, {}), key(best, "S1"), _FORM, within=True) for share in shares]
+        measured = "control_of" not in record
+        table.add_row(record["data"] if measured else f"  {record['data']}", *cells, style="bold" * measured)
+    return table
+
+
+def _notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for record in records:
         if "error" in record:
             of = f", control of {record['control_of']}," if "control_of" in record else ""
@@ -124,49 +196,113 @@ def _notes(records: Sequence[Mapping[str, Any]], controls: bool) -> Iterator[str
     scored = [record for record in records if "S1" in record]
     if not scored:
         return
-    record = scored[0]
-    rows = f"{record['num_samples']:,} training rows"
-    if "heldout_num_samples" in record:
-        rows = f"Training rows / held-out rows: {record['num_samples']:,} / {record['heldout_num_samples']:,}"
+    yield from _about_rows(scored)
+    kinds, best = kinds_of(scored), telling(scored)
+    yield f"Lower S1, L_norm and N0 mean sparser.{_others_are_of(kinds, best)}"
+    if _has(scored, "control_of"):
+        yield f"S1 ratio: S1 of the data over S1 of the control{'' if len(kinds) == 1 else f', of {ROWS[best]}'}."
+    if _has(scored, "intervals"):
+        yield "[ ]: 95 % interval, from resampling documents, or rows where there are none, with the dictionary fixed."
+    if _has(scored, "coding_gap"):
+        yield "Exact codes minimise the objective for these atoms and lam; gap: the coder's excess over the minimum."
+    if _has(scored, "token_explained_variance"):
+        yield "token means: share of the variance of held-out rows that is known once the token is."
+        if not any("Repeated" in record["data"] for record in scored):
+            yield "Text repeats its tokens, and repetition alone reads as sparsity: add --controls+=RepeatedGaussian."
+    for name in _further(scored[0]):
+        values = ", ".join(f"{each['data']} {_all_kinds(each, name)}" for each in scored if name in each)
+        yield f"{name}: {values}."
+    if _has(scored, "spread"):
+        yield "±: standard deviation over initial dictionaries."
+    for record in scored:
+        if "atom_stability" in record:
+            yield (
+                f"Stability of {record['data']}: atoms of other initial dictionaries have a mean cosine of "
+                f"{record['atom_stability']:.3f} with their partners (chance {record['atom_stability_chance']:.3f})."
+            )
+    for truth in scored:
+        if "oracle_S1" in truth and "control_of" not in truth:
+            yield _known_truth(truth)
+
+
+def _about_rows(scored: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    record, kinds = scored[0], kinds_of(scored)
+    numbers = [f"{record[key(kind, 'num_samples')]:,}" for kind in kinds if key(kind, "num_samples") in record]
+    if len(kinds) == 1:
+        rows = f"{numbers[0]} training rows"
+    else:
+        names = " / ".join(ROWS[kind] for kind in kinds)
+        rows = f"{names[0].upper()}{names[1:]}: {' / '.join(numbers)}"
     alike = all(other["num_samples"] == record["num_samples"] for other in scored)
     atoms = " to ".join(f"{number:,}" for number in sorted({min(_atoms(scored)), max(_atoms(scored))}))
-    yield f"{rows}{'' if alike else ' and others'}; {atoms} atoms. Lower S1, L_norm and N0 mean sparser."
-    if controls:
-        yield "S1 ratio: S1 of the data over S1 of the control."
-    if "coding_gap" in record:
-        yield "Exact codes minimise the objective for these atoms and lam; gap: the coder's excess over the minimum."
-    for name in _further(record):
-        values = ", ".join(f"{each['data']} {_both(each, name, '.4g')}" for each in scored if name in each)
-        yield f"{name}: {values}."
-    if "spread" in record:
-        yield "±: standard deviation over initial dictionaries."
-    for truth in scored:
-        if "oracle_S1" in truth:
-            known = f"a/2 = {truth['half_active']:g}, S1 of the true codes {truth['oracle_S1']:.3g}"
-            found = f"mean cosine of the true atoms with the learnt ones {_cell(truth, 'atom_recovery', '.3f')}"
-            yield f"Known truth of {truth['data']}: {known}; {found}."
+    repeated = ""
+    if "num_types" in record:
+        repeated = f"; {record['num_types']:,} token types, {record['num_distinct']:,} different rows in all"
+    elif "num_distinct" in record and record["num_distinct"] < sum(
+        record.get(key(kind, "num_samples"), 0) for kind in kinds
+    ):
+        repeated = f"; {record['num_distinct']:,} different rows in all"
+    yield f"{rows}{'' if alike else ' and others'}{repeated}; {atoms} atoms."
+    if "heldout_seen_share" in record:
+        if record["heldout_seen_share"] == 0:
+            yield "Held-out rows are unseen tokens: no row of their token types was trained on."
+        else:
+            yield (
+                f"Of the rows in held-out documents, {record['heldout_seen_share']:.0%} are of tokens that were "
+                "trained on."
+            )
+
+
+def _others_are_of(kinds: Sequence[str], best: str) -> str:
+    return "" if len(kinds) == 1 else f" L_norm, N0 and explained variance are those of {ROWS[best]}."
+
+
+def _known_truth(record: Mapping[str, Any]) -> str:
+    known = f"a/2 = {record['half_active']:g}, S1 of the true codes {record['oracle_S1']:.3g}"
+    found = f"mean cosine of the true atoms with the learnt ones {_cell(record, 'atom_recovery', '.3f')}"
+    if "matched_recovery" in record:
+        found += (
+            f", one to one {_cell(record, 'matched_recovery', '.3f')} "
+            f"(chance {_cell(record, 'matched_recovery_chance', '.3f')})"
+        )
+    if "support_precision" in record:
+        found += (
+            f"; of the active atoms {record['support_precision']:.0%} are truly active, and of the true ones "
+            f"{record['support_recall']:.0%} are found"
+        )
+    return f"Known truth of {record['data']}: {known}; {found}."
+
+
+def _has(records: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(name in record for record in records)
 
 
 def _further(record: Mapping[str, Any]) -> list[str]:
     """Names of the values of further evaluations."""
     known = {*_KNOWN, *(f"exact_{name}" for name in SCORES), "coding_gap", "exact_duality_gap"}
-    return [name for name in record if name not in known and not name.startswith("heldout_") and name[-6:] != "_ratio"]
+    prefixes = tuple(f"{kind}_" for kind in ROWS if kind != "train")
+    return [name for name in record if name not in known and not name.startswith(prefixes) and name[-6:] != "_ratio"]
 
 
 def _atoms(records: Sequence[Mapping[str, Any]]) -> list[int]:
     return [record["num_atoms"] for record in records]
 
 
-def _both(record: Mapping[str, Any], name: str, form: str) -> str:
-    """The figures of the training rows and, if there are any, of the held-out rows."""
-    return " / ".join(filter(None, (_cell(record, name, form), _cell(record, f"heldout_{name}", form))))
+def _all_kinds(record: Mapping[str, Any], name: str) -> str:
+    """The figures of all kinds of rows."""
+    return " / ".join(filter(None, (_cell(record, key(kind, name), ".4g") for kind in ROWS)))
 
 
-def _cell(record: Mapping[str, Any], name: str, form: str) -> str:
+def _cell(record: Mapping[str, Any], name: str, form: str, *, within: bool = False) -> str:
+    """A figure, with its spread over initial dictionaries and, if wanted, its interval."""
     if name not in record:
         return ""
     spread = record.get("spread", {}).get(name)
-    both = f"{record[name]:{form}}".rstrip(".")
+    cell = f"{record[name]:{form}}".rstrip(".")
     if spread is not None:
-        both += f"±{spread:{form if form[-1] == '%' else '.1g'}}"
-    return both.replace("%", "")  # the heading has it
+        cell += f"±{spread:{form if form[-1] == '%' else '.1g'}}"
+    interval = record.get("intervals", {}).get(name) if within else None
+    if interval is not None:
+        low, high = (f"{end:{form}}".rstrip(".") for end in interval)
+        cell += f" [{low}, {high}]"
+    return cell.replace("%", "")  # the heading has it

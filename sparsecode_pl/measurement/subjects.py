@@ -65,7 +65,7 @@ def prepare(
             namesakes = given.count(control.label)
             label = control.label if namesakes == 1 else f"{control.label} ({namesakes})"
             same = rows is layer.data.source
-            held_against = layer.data if same else layer.data.over(rows)
+            held_against = layer.data if same else layer.data.over(rows, control=True)
             if not (same or isinstance(rows, SampledSource)):
                 held_against.setup("fit")
             fitting.check_width(held_against)
@@ -100,7 +100,8 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
         for source in sources:
             # Data of one layer is used as it is, because a plugin may have changed how it is loaded.
             data = given if len(sources) == 1 else given.over(source)
-            layer = Layer(data.label, data, source.place)
+            label = data.label if given.remove is None else source.label  # a plugin's label does not tell of it
+            layer = Layer(label, data, source.place)
             if source.place is not None:
                 namesakes = models.setdefault(source.place.model, [])
                 if not any(given is other for other in namesakes):

@@ -2,11 +2,8 @@
 
 from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule, TokenMeans
+from sparsecode_pl.data import TOKEN, ActivationDataModule, TokenMeans
 from sparsecode_pl.metrics import ExplainedVariance
-
-#: Column of the token types where the data names no other.
-TOKEN = "token_id"
 
 _BATCH = 4096
 
@@ -37,15 +34,11 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
     source, column = data.source, data.unseen_by or TOKEN
     if column not in source.columns or source.stream is not None:
         return {}
-    row_sets = data.row_sets
-    means = TokenMeans(source.rows, source.columns[column], row_sets["train"])
-    sets = {"": row_sets["train"][means.known[row_sets["train"]]], "heldout_": row_sets.get("heldout")}
-    if len(sets[""]) == 0:
-        return {}
+    train = data.train_index
+    means = TokenMeans(source.rows, source.columns[column], train)
+    sets = {"": train[means.known[train]], "heldout_": data.heldout_index}
     return {
-        f"{prefix}token_explained_variance": _explained(means, rows)
-        for prefix, rows in sets.items()
-        if rows is not None
+        f"{prefix}token_explained_variance": _explained(means, rows) for prefix, rows in sets.items() if len(rows)
     }
 
 

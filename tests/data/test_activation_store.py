@@ -99,7 +99,7 @@ def test_a_trainer_takes_it(store):
     data = ActivationStore(str(store), "0")
     data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     data.setup()
-    assert len(torch.cat(list(data.val_dataloader()[0]))) == 54
+    assert len(torch.cat([x for _, x in data.val_dataloader()[0]])) == 54
 
 
 def test_errors_come_before_any_work(store, tmp_path, fill):

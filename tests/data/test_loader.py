@@ -9,7 +9,7 @@ from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
 def test_rows_once_each_in_equally_many_batches(n, batch_size, world_size):
     x = torch.arange(60.0)[:, None]
     index = torch.randperm(60, generator=torch.Generator().manual_seed(n))[:n]
-    datasets = [RowBatches(x, index, batch_size, rank, world_size, with_index=True) for rank in range(world_size)]
+    datasets = [RowBatches(x, index, batch_size, rank, world_size) for rank in range(world_size)]
     assert len({dataset.num_batches for dataset in datasets}) == 1
     batches = [dataset[0, i] for dataset in datasets for i in range(dataset.num_batches)]
     assert sorted(torch.cat([part for part, _ in batches]).tolist()) == sorted(index.tolist())

@@ -19,8 +19,8 @@ class Recorder(LightningModule):
         self.trained.append(batch)
         return self.weight**2
 
-    def validation_step(self, batch: torch.Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.validated.setdefault(dataloader_idx, []).append(batch)
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validated.setdefault(dataloader_idx, []).append(batch[1])
 
     def predict_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         return batch

@@ -10,9 +10,11 @@ from sparsecode_pl.metrics.functional.mean_max_coefficient import mean_max_coeff
 from sparsecode_pl.metrics.functional.nonzero_entries import nonzero_entries
 from sparsecode_pl.metrics.functional.normalized_loss import normalized_loss
 from sparsecode_pl.metrics.functional.oracle_sparsity import oracle_sparsity
+from sparsecode_pl.metrics.functional.score_sums import SUM_COLUMNS, score_sums, scores_of_sums
 from sparsecode_pl.metrics.functional.sparse_coding_loss import sparse_coding_loss
 
 __all__ = [
+    "SUM_COLUMNS",
     "AtomRecoveryScore",
     "atom_activity",
     "atom_recovery",
@@ -25,5 +27,7 @@ __all__ = [
     "nonzero_entries",
     "normalized_loss",
     "oracle_sparsity",
+    "score_sums",
+    "scores_of_sums",
     "sparse_coding_loss",
 ]
