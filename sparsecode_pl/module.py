@@ -15,12 +15,12 @@ from torchmetrics import Metric
 
 from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
-from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.data import BUCKETS, ActivationDataModule
 from sparsecode_pl.dictionary import BoundDictionary, Card, Dictionary
 from sparsecode_pl.metrics import functional
 from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
 from sparsecode_pl.schedule import RoundSchedule, penalty_at
-from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
+from sparsecode_pl.scoring import SUMS, AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
 from sparsecode_pl.utilities.seeding import generator
 from sparsecode_pl.utilities.versions import versions
 
@@ -59,6 +59,7 @@ class SparseCodingModule(LightningModule):
         dictionary: the dictionary that is learnt. Its penalty is the one for scoring and prediction. Its card holds its
             data and its scores.
         scores: scores of the last scoring, by rows and name, such as "train/S1", "heldout/S1" and "unseen/S1".
+        sums: by rows, the sums that these scores are ratios of, for each bucket of rows; see `ScoreSums`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -367,9 +368,9 @@ class SparseCodingModule(LightningModule):
 
     def _evaluations(self, rows: str) -> list[Evaluation]:
         if rows != "train":
-            return [Scores()]
+            return [Scores(buckets=BUCKETS)]
         train_lam = float(self.lam)
-        evaluations = [Scores(), AtomUse()]
+        evaluations = [Scores(buckets=BUCKETS), AtomUse()]
         if self.trainer.state.fn == "fit" or self.dictionary.lam == train_lam:
             evaluations.append(LargestCoefficient(train_lam))  # used only in training, at its own penalty
         return evaluations
@@ -387,15 +388,17 @@ class SparseCodingModule(LightningModule):
         Returns:
             "codes", sparse CSR (n, m), and their penalty "lam", for callbacks.
         """
-        _, x = batch
-        coded = list(self._scorers.values())[dataloader_idx].update(x).at()
+        index, x = batch
+        groups = self.data.split.buckets[index.cpu()].to(x.device)
+        coded = list(self._scorers.values())[dataloader_idx].update(x, groups).at()
         return {"codes": coded.codes, "lam": torch.tensor(coded.lam)}
 
     def on_validation_epoch_end(self) -> None:
         """Gather the scores of all processes and log them, with the share of atoms that no training row uses."""
-        self.scores = {}
+        self.scores, self.sums = {}, {}
         for rows, scorer in self._scorers.items():
             values = scorer.compute()
+            self.sums[rows] = values.pop(SUMS).cpu()
             if rows == "train":
                 values["dead_atoms"] = (values.pop("atom_activity") == 0).double().mean()
             self.scores |= {f"{rows}/{name}": float(value) for name, value in values.items()}

@@ -139,15 +139,17 @@ class Scores(Evaluation):
     Args:
         lam: penalty to score at; the codec's if None.
         buckets: number of the buckets that rows come in, see `CodedBatch.groups`; None for no sums.
+        prefix: of the names, so that one pass can score at several penalties.
     """
 
-    def __init__(self, lam: float | None = None, buckets: int | None = None) -> None:
+    def __init__(self, lam: float | None = None, buckets: int | None = None, prefix: str = "") -> None:
         self.lam = lam
         self.buckets = buckets
+        self.prefix = prefix
 
     def metrics(self, codec: Codec) -> dict[str, Metric]:
         """An empty metric for each of `SCORES`, and for the sums."""
-        return {**new_scores(), **new_sums(codec, self.buckets)}
+        return {**new_scores(self.prefix), **new_sums(codec, self.buckets, self.prefix)}
 
     def update(self, metrics: Mapping[str, Metric], batch: CodedBatch) -> None:
         """Add a batch, which has `groups` if there are buckets."""

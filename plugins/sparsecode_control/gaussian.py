@@ -15,6 +15,8 @@ class Gaussian(Noise):
         (torch.Size([100, 16]), 1.0)
     """
 
+    rules_out = "Rules out that any rows of this width would score like the data."
+
     def make(self, settings: NoiseSettings) -> NoiseSource:
         """The rows."""
         return GaussianSource(settings)

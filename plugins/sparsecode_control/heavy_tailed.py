@@ -28,6 +28,8 @@ class HeavyTailed(Noise):
         ('HeavyTailed, norms <= 5 x median', 1.0, True)
     """
 
+    rules_out = "Rules out that a few rows of very large norm make the score."
+
     def __init__(self, clip_norm: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if clip_norm is not None and not clip_norm > 0:

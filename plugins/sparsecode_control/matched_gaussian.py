@@ -10,7 +10,8 @@ from sparsecode_pl.data import Source, row_blocks
 class MatchedGaussian(OfRows):
     """Gaussian noise with the mean and the covariance of the measured data, and nothing else of it.
 
-    If the data scores like this control, its score comes from the shape of the cloud, not from sparse features.
+    If the data scores like this control, its score comes from the shape of the cloud, not from sparse features. Its
+    rows do not repeat; those of `RepeatedGaussian` do.
 
     Example:
         >>> from sparsecode_pl.data import TensorSource
@@ -19,6 +20,8 @@ class MatchedGaussian(OfRows):
         >>> rows.shape, bool(torch.allclose(rows[:, 0], rows[:, 1], atol=1e-4))
         (torch.Size([20, 2]), True)
     """
+
+    rules_out = "Rules out that the mean and the covariance make the score, such as a few directions of large variance."
 
     def make(self, source: Source, num_samples: int, stream: bool) -> Source:
         """The noise."""

@@ -1,6 +1,7 @@
 """Noise: data in its own right, and a control of other data."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class NoiseSettings:
         stream: draw fresh rows for every training batch.
         seed: of all draws.
         own: whether the noise is data in its own right rather than a control.
+        columns: one entry for each of the rows that are scored, by name.
     """
 
     name: str
@@ -33,6 +35,7 @@ class NoiseSettings:
     stream: bool
     seed: int
     own: bool
+    columns: Mapping[str, list[str] | Tensor]
 
 
 class NoiseSource(SampledSource):
@@ -55,6 +58,11 @@ class NoiseSource(SampledSource):
     def d_model(self) -> int:
         """Width of the rows."""
         return self._settings.d_model
+
+    @property
+    def columns(self) -> Mapping[str, list[str] | Tensor]:
+        """Those of the measured data, if this is a control with as many rows; else none."""
+        return self._settings.columns
 
 
 class UnitNormSource(NoiseSource):
@@ -92,7 +100,8 @@ class Noise(SampledActivations, ABC):
     """Noise of one kind. A subclass says with `make` which.
 
     As a control, it has the width, the number of rows and the streaming of the measured data, unless it was given its
-    own.
+    own. With as many rows as the measured data, it has that data's columns too, so that its rows are split in the same
+    way. With another number it has none.
 
     Args:
         d_model: width; 256 if it is not given, or that of the measured data.
@@ -125,7 +134,7 @@ class Noise(SampledActivations, ABC):
     def sources(self) -> list[Source]:
         """The noise as data in its own right."""
         if self._own is None:
-            self._own = self._make(256, 16384, False, own=True)
+            self._own = self._make(256, 16384, False, own=True, columns={})
         return [self._own]
 
     def of(self, source: Source) -> Source:
@@ -138,10 +147,13 @@ class Noise(SampledActivations, ABC):
             raise ValueError(
                 f"d_model is {self._given[0]}, but {source.label} has width {source.d_model}: leave d_model out"
             )
-        num_samples = self._given[1] or len(source.rows)
-        return self._make(source.d_model, num_samples, source.stream is not None, own=False)
+        num_samples = len(source.rows)
+        columns = source.columns if self._given[1] in (None, num_samples) else {}
+        return self._make(source.d_model, num_samples, source.stream is not None, own=False, columns=columns)
 
-    def _make(self, d_model: int, num_samples: int, stream: bool, own: bool) -> Source:
+    def _make(
+        self, d_model: int, num_samples: int, stream: bool, own: bool, columns: Mapping[str, list[str] | Tensor]
+    ) -> Source:
         """Noise of the settings that were given, or else of these."""
         given = self._given
         return self.make(
@@ -153,5 +165,6 @@ class Noise(SampledActivations, ABC):
                 stream=stream if given[2] is None else given[2],
                 seed=self.seed,
                 own=own,
+                columns=columns,
             )
         )

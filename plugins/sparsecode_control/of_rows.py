@@ -1,14 +1,19 @@
 """Controls that are drawn from the rows of the measured data."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from sparsecode_pl.data import Control, SampledSource, Source, control_random
 
 
 class OfRows(Control, ABC):
     """A control that is drawn from the rows of the measured data. A subclass says with `make` how.
+
+    With as many rows as the measured data, it has that data's columns too, so that its rows are split in the same way.
+    With another number it has none.
 
     Args:
         num_samples: rows; as many as the measured data has if it is not given.
@@ -43,7 +48,7 @@ class OfRows(Control, ABC):
 
 
 class OfRowsSource(SampledSource):
-    """Rows that are drawn from those of another source.
+    """Rows that are drawn from those of another source, with its columns if there are as many.
 
     Args:
         source: the other.
@@ -61,6 +66,11 @@ class OfRowsSource(SampledSource):
     def random(self, *key: int) -> torch.Generator:
         """A generator that shares no numbers with the source's, even if the seeds are equal."""
         return control_random(self.seed, self._label, *key)
+
+    @property
+    def columns(self) -> Mapping[str, list[str] | Tensor]:
+        """Those of the source, if it has as many rows; else none."""
+        return self.source.columns if self.num_samples == len(self.source.rows) else {}
 
     @property
     def label(self) -> str:

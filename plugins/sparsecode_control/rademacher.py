@@ -14,6 +14,8 @@ class Rademacher(Noise):
         tensor([0.5000])
     """
 
+    rules_out = "Rules out that any rows of this width and of equal norms would score like the data."
+
     def make(self, settings: NoiseSettings) -> NoiseSource:
         """The rows."""
         return RademacherSource(settings)

@@ -23,6 +23,8 @@ class Shuffled(OfRows):
         (True, False)
     """
 
+    rules_out = "Rules out that the values within each dimension make the score, such as a few large dimensions."
+
     def make(self, source: Source, num_samples: int, stream: bool) -> Source:
         """The shuffled rows.
 

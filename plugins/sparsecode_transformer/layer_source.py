@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.data import Place, Rows, Source, Stream, generator, shuffled_batches
 from sparsecode_transformer.locate import short_name
+from sparsecode_transformer.sequence_capture import COLUMNS
 from sparsecode_transformer.text_capture import TextCapture
 
 _STREAM = 31
@@ -28,13 +31,23 @@ class LayerStream:
         buffer_size: activations in the buffer.
         refill_share: share of the buffer that is given out before it is filled again, in (0, 1].
         seed: of the order.
+        left_out: for each column the values that no row has, (k,) integers.
     """
 
-    def __init__(self, capture: TextCapture, layer: str, buffer_size: int, refill_share: float, seed: int) -> None:
+    def __init__(
+        self,
+        capture: TextCapture,
+        layer: str,
+        buffer_size: int,
+        refill_share: float,
+        seed: int,
+        left_out: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
         self.buffer_size = buffer_size
         self.refill_share = refill_share
         self.seed = seed
         self._capture, self._layer = capture, layer
+        self._left_out = dict(left_out)
         self._running: tuple[tuple[int, ...], Iterator[Tensor]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,14 +71,35 @@ class LayerStream:
         batches = self._batches(random, random, size, 0, 1)
         return torch.cat(list(islice(batches, -(-num // size))))[:num]
 
+    def without(self, column: str, values: Tensor) -> "LayerStream":
+        """A stream without the tokens that have one of these values in a column; the model still sees them.
+
+        Raises:
+            ValueError: the text has no such column. `check` finds out whether a token is left.
+        """
+        _check_column(column)
+        before = self._left_out.get(column, values[:0])
+        left_out = self._left_out | {column: torch.cat([before, values.to(before)]).unique()}
+        return LayerStream(self._capture, self._layer, self.buffer_size, self.refill_share, self.seed, left_out)
+
+    def values(self, column: str) -> Tensor:
+        """The values of a column in the text of the stream, (k,) int32; tokens left out for their norm are included.
+
+        Raises:
+            ValueError: the text has no such column.
+        """
+        _check_column(column)
+        fresh = self._capture.fresh(self._left_out)
+        return torch.from_numpy(np.unique(fresh.column(column)[fresh.keep]))
+
     def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:
         """Warn if the text is too short for a round.
 
         Raises:
             ValueError: there is not a fresh sequence for each process.
         """
-        self._capture.num_fresh(world_size)
-        fresh, needed = self._capture.num_fresh_activations(), batch_size * batches_per_round
+        fresh = int(self._capture.fresh(self._left_out, world_size).keep.sum())
+        needed = batch_size * batches_per_round
         if fresh < needed:
             rank_zero_warn(
                 f"stream is true, and the text gives {fresh:,} activations beyond those scored, but a round takes "
@@ -75,7 +109,7 @@ class LayerStream:
     def _batches(
         self, order: torch.Generator, mixing: torch.Generator, size: int, rank: int, world_size: int
     ) -> Iterator[Tensor]:
-        blocks = self._capture.stream(self._layer, order, rank, world_size)
+        blocks = self._capture.stream(self._layer, order, rank, world_size, self._left_out)
         return shuffled_batches(blocks, size // world_size, self.buffer_size // world_size, self.refill_share, mixing)
 
 
@@ -140,8 +174,19 @@ class LayerSource(Source):
         return self._stream
 
 
+def _check_column(column: str) -> None:
+    if column not in COLUMNS:
+        raise ValueError(f"column is {column!r}, but the columns of a text are {', '.join(COLUMNS)}: give one of these")
+
+
 def model_label(capture: TextCapture) -> str:
-    """The model's short name, and the seed of its weights if they are random."""
+    """The model's short name, and if its weights are random, which and the seed."""
     recipe = capture.recipe
-    random = "" if recipe.random_weights is None else f" with random weights {recipe.random_weights}"
-    return short_name(recipe.model_name_or_path) + random
+    if recipe.random_weights is None:
+        return short_name(recipe.model_name_or_path)
+    what = {
+        "all": "random weights",
+        "all_but_embeddings": "trained embeddings and random weights",
+        "shuffled": "shuffled weights",
+    }[recipe.randomise]
+    return f"{short_name(recipe.model_name_or_path)} with {what} {recipe.random_weights}"

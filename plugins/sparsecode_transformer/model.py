@@ -1,4 +1,4 @@
-"""A transformer with its trained weights, or with random ones."""
+"""A transformer with its trained weights, or with weights that are random, all or in part."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sparsecode_transformer.errors import config_errors, first_line, weight_errors
+from sparsecode_transformer.random_weights import Randomise, check_randomise, embedding_weights, shuffle_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,6 +25,7 @@ def load_model(
     device: str = "auto",
     trust_remote_code: bool = False,
     random_weights: int | None = None,
+    randomise: Randomise = "all",
 ) -> "PreTrainedModel":
     """Load a transformer without its head, in eval mode and without gradients; of an encoder-decoder, the encoder.
 
@@ -34,8 +36,12 @@ def load_model(
         device: a PyTorch device such as "cpu" or "cuda:1"; "auto" is the GPU of this process if there is one, otherwise
             the CPU.
         trust_remote_code: run code of the model's repository if the model comes with its own.
-        random_weights: None takes the trained weights. A seed draws them anew by the model's own initialiser, from the
-            configuration alone; the same seed gives the same weights, whatever the device and the global generators.
+        random_weights: None takes the trained weights. With a seed they are random; the same seed gives the same
+            weights, whatever the device and the global generators.
+        randomise: what is random with a seed. "all": all weights are drawn anew by the model's own initialiser, from
+            the configuration alone. "all_but_embeddings": the same but for the weights that hidden state 0 depends on,
+            see `embedding_weights`, which are the trained ones. "shuffled": within each trained weight, the entries
+            change places.
 
     Raises:
         OSError: the configuration or the weights cannot be reached or read.
@@ -52,31 +58,46 @@ def load_model(
 
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
+    check_randomise(randomise, random_weights)
     place = _device(device)
+    cure = "" if trust_remote_code else ", or set trust_remote_code to true if you trust the authors of that code"
+    options: dict[str, Any] = {"dtype": DTYPES[dtype], "trust_remote_code": trust_remote_code}
     with _quiet():
-        cure = "" if trust_remote_code else ", or set trust_remote_code to true if you trust the authors of that code"
         with config_errors(model, revision, cure):
             config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
-            if random_weights is not None:
-                with torch.random.fork_rng(devices=[]):
-                    torch.default_generator.manual_seed(random_weights)  # torch.manual_seed would reseed the GPUs too
-                    whole = AutoModel.from_config(config, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
         if random_weights is None:
-            with weight_errors(model):
-                whole, loaded = AutoModel.from_pretrained(
-                    model,
-                    config=config,
-                    revision=revision,
-                    dtype=DTYPES[dtype],
-                    trust_remote_code=trust_remote_code,
-                    ignore_mismatched_sizes=True,
-                    output_loading_info=True,
-                )
-    body = whole.get_encoder() if whole.config.is_encoder_decoder else whole
-    if random_weights is None:
-        _check_weights(model, whole, body, loaded)
+            body = _trained(model, revision, config, options)
+        elif randomise == "shuffled":
+            body = _trained(model, revision, config, options)
+            shuffle_weights(body, random_weights)
+        else:
+            kept = {} if randomise == "all" else embedding_weights(_trained(model, revision, config, options))
+            with config_errors(model, revision, cure), torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(random_weights)  # torch.manual_seed would reseed the GPUs too
+                body = _without_decoder(AutoModel.from_config(config, **options))
+            for name, weight in kept.items():
+                body.get_parameter(name).data.copy_(weight)
     model_body: PreTrainedModel = body.eval().requires_grad_(False).to(place)
     return model_body
+
+
+def _trained(model: str, revision: str | None, config: Any, options: dict[str, Any]) -> "PreTrainedModel":
+    """The body of the trained model, its weights checked."""
+    from transformers import AutoModel
+
+    with weight_errors(model):
+        whole, loaded = AutoModel.from_pretrained(
+            model, config=config, revision=revision, ignore_mismatched_sizes=True, output_loading_info=True, **options
+        )
+    body = _without_decoder(whole)
+    _check_weights(model, whole, body, loaded)
+    return body
+
+
+def _without_decoder(whole: "PreTrainedModel") -> "PreTrainedModel":
+    """The encoder of an encoder-decoder; else the model itself."""
+    encoder: PreTrainedModel = whole.get_encoder() if whole.config.is_encoder_decoder else whole
+    return encoder
 
 
 def longest_input(model: "PreTrainedModel") -> int | None:

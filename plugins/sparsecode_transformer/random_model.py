@@ -1,4 +1,4 @@
-"""The same architecture with random weights."""
+"""The same architecture with weights that are random, all or in part."""
 
 import json
 from pathlib import Path
@@ -6,31 +6,51 @@ from typing import Any
 
 from sparsecode_pl.data import Control, Derived, Source
 from sparsecode_transformer.layer_source import LayerSource, LayerStream
+from sparsecode_transformer.random_weights import Randomise, check_randomise
 from sparsecode_transformer.transformer_activations import TransformerActivations
 
 _MADE_BY = (".TransformerActivations", ".HookedTransformer")  # the second is its name in older stores
 
 
 class RandomModel(Control):
-    """The same layers of the same model on the same text, with weights drawn anew by the model's own initialiser.
+    """The same layers of the same model on the same text, with random weights.
 
     What sparsity it has comes from the architecture and the text, not from what the model has learnt. One forward pass
     serves all layers that are measured.
 
+    There are three kinds, akin to those of arXiv 2501.17727. "all" is the model before training, there "Step-0".
+    "all_but_embeddings" keeps what the model has learnt of each token by itself, there "re-randomized excluding
+    embeddings". "shuffled" keeps how large the weights are; there the weights are drawn from a Gaussian with the mean
+    and the variance of each matrix instead.
+
     Args:
         store: folder for the activation stores of the random models; None keeps their activations in memory.
         seed: of the weights.
+        randomise: what is random. "all": all weights, drawn by the model's own initialiser. "all_but_embeddings": the
+            same, but the weights that hidden state 0 depends on are the trained ones: embeddings of tokens, of
+            positions and of token types, and a norm or projection after them. "shuffled": all weights have their
+            trained values, but in a random order within each matrix, bias or scale of a norm.
 
     Raises:
-        ValueError: the seed is negative.
+        ValueError: the seed is negative, or there is no such kind.
     """
 
-    def __init__(self, store: str | None = None, seed: int = 0) -> None:
+    rules_out = "Rules out that the architecture and the text make the score, without what the model has learnt."
+
+    def __init__(self, store: str | None = None, seed: int = 0, randomise: Randomise = "all") -> None:
         if seed < 0:
             raise ValueError(f"seed is {seed}: give an integer of at least 0")
+        check_randomise(randomise, seed)
         self.store = store
         self.seed = seed
+        self.randomise = randomise
         self._models: dict[str, dict[str, Source]] = {}
+
+    @property
+    def label(self) -> str:
+        """The name of the class, and what is random if it is not all."""
+        name = super().label
+        return name if self.randomise == "all" else f"{name}, {self.randomise.replace('_', ' ')}"
 
     def of(self, source: Source) -> Source:
         """The same layer of the random model.
@@ -51,6 +71,7 @@ class RandomModel(Control):
             "num_activations": len(source.rows),
             "max_norm_ratio": None,  # its norms are of another kind; the tokens are the same except for those
             "random_weights": self.seed,
+            "randomise": self.randomise,
             "store": None if self.store is None else str(Path(self.store) / place.model),
             **_settings_of_capture(source),
         }

@@ -6,6 +6,7 @@ from typing import Any
 
 from sparsecode_transformer.locate import locate_model
 from sparsecode_transformer.model import DTYPES
+from sparsecode_transformer.random_weights import Randomise, check_randomise
 from sparsecode_transformer.sites import SiteKind
 from sparsecode_transformer.text import TextSource
 
@@ -38,6 +39,7 @@ class Recipe:
     dtype: str
     trust_remote_code: bool
     random_weights: int | None
+    randomise: Randomise
     batch_tokens: int
     store_dtype: str
     shard_rows: int
@@ -53,6 +55,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}: give at least {least}")
+        check_randomise(self.randomise, self.random_weights)
         for name in ("dtype", "store_dtype"):
             if getattr(self, name) not in DTYPES:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give one of {', '.join(DTYPES)}")
@@ -81,6 +84,8 @@ class Recipe:
     def provenance(self) -> dict[str, Any]:
         """What makes these activations again from any working folder: `class_path` and `init_args`."""
         settings = asdict(self)
+        if self.randomise == "all":
+            del settings["randomise"]  # older stores do not have it, and are of the same activations
         for name in ("model_name_or_path", "text"):
             path = Path(settings[name]).expanduser()
             if path.exists():

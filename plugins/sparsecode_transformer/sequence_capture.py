@@ -103,11 +103,14 @@ def write_captured(
 ) -> None:
     """Write the activations of the first sequences, continuing where the writer is.
 
+    The sequences of a shard are captured in the order of their length. The activations that are kept are the first of
+    the text all the same.
+
     Args:
         sequences: what is captured, and how.
         writer: where the activations go.
         num_sequences: how many sequences at most.
-        num_activations: stop after this many; None takes all.
+        num_activations: stop after this many, the first in the order of the text; None takes all.
         shard_rows: approximate number of activations in a shard.
 
     Raises:
@@ -126,18 +129,20 @@ def write_captured(
         for shard in shards[writer.num_shards :]:
             if done == num_activations:
                 break
-            before = done
-            for batch, rows, columns in sequences.rows(np.arange(*shard), limits):
-                left = len(batch.kept) if num_activations is None else num_activations - done
-                writer.append(
-                    {name: one[:left] for name, one in rows.items()},
-                    {name: column[:left] for name, column in columns.items()},
-                )
-                done += min(left, len(columns["token_id"]))
-                dropped += len(batch.kept) - len(columns["token_id"])
-                progress.advance(int(batch.attention_mask.sum()))
-                if done == num_activations:
-                    break
+            before, (start, end) = done, shard
+            while start < end and done != num_activations:
+                left = None if num_activations is None else num_activations - done
+                stop = start + _needed(kept[start:end], left)
+                for batch, rows, columns in sequences.rows(np.arange(start, stop), limits):
+                    writer.append(
+                        {name: one[:left] for name, one in rows.items()},
+                        {name: column[:left] for name, column in columns.items()},
+                    )
+                    found = len(columns["token_id"])
+                    done += found if left is None else min(left, found)
+                    dropped += len(batch.kept) - found
+                    progress.advance(int(batch.attention_mask.sum()))
+                start = stop
             if done == num_activations:
                 break  # `finish` ends the shard
             if done == before and shard != shards[-1]:  # shards would be fewer than a resumed run expects
@@ -162,6 +167,25 @@ def write_captured(
             f"({dropped / captured:.2%})"
         )
     writer.finish(**facts)
+
+
+def _needed(kept: NDArray[np.int64], left: int | None) -> int:
+    """How many of the next sequences to capture together.
+
+    They are those that are needed whole, even if no token is left out for its norm. If there is none, it is one
+    sequence, of which the first activations are needed; a batch of one sequence is in the order of the text.
+
+    Args:
+        kept: number of activations that count in each of the sequences, (n,), n at least 1.
+        left: how many activations are still wanted; None wants all.
+
+    Example:
+        >>> _needed(np.array([4, 4, 4]), 9), _needed(np.array([4]), 1), _needed(np.array([4, 4]), None)
+        (2, 1, 2)
+    """
+    if left is None:
+        return len(kept)
+    return max(1, int(np.searchsorted(np.cumsum(kept), left, side="right")))
 
 
 def too_few(wanted: int, found: int) -> str:

@@ -1,7 +1,8 @@
 """The activations of a transformer on a text, captured in one pass and kept."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ class TextCapture:
             device=self.device,
             trust_remote_code=recipe.trust_remote_code,
             random_weights=recipe.random_weights,
+            randomise=recipe.randomise,
         )
 
     @cached_property
@@ -218,7 +220,8 @@ class TextCapture:
         if self.store is None or not Store.exists(self.store):
             return None
         store = Store(self.store, partial=True)
-        made, asked = store.source.get("init_args", {}), self.recipe.provenance()["init_args"]
+        made = {"randomise": "all", **store.source.get("init_args", {})}
+        asked = {"randomise": "all", **self.recipe.provenance()["init_args"]}
         for name, value in asked.items():
             if made.get(name) != value:
                 raise ValueError(
@@ -244,25 +247,34 @@ class TextCapture:
         self.capture()
         return Store(self.store).columns() if self._memory is None else self._memory.columns()  # type: ignore[arg-type]
 
-    def num_fresh(self, world_size: int) -> int:
-        """Number of sequences in the stream.
+    def fresh(self, left_out: Mapping[str, Tensor], world_size: int = 1) -> Sequences:
+        """The text of the stream: the whole text, of which only the tokens count that the stream may give.
+
+        Args:
+            left_out: for each column the values that tokens of the stream must not have, (k,) integers.
+            world_size: number of processes.
 
         Raises:
-            ValueError: too few for so many processes.
+            ValueError: too few sequences have such tokens for so many processes, or there is no such column.
         """
-        fresh = len(self.sequences) - self._num_scored
-        if fresh < world_size:
+        whole = self.sequences
+        keep = whole.keep.copy()
+        keep[: whole.starts[self._num_scored]] = False
+        for name, values in left_out.items():
+            keep &= ~np.isin(whole.column(name), values.numpy())
+        fresh = replace(whole, keep=keep)
+        found = int((fresh.kept() > 0).sum())
+        if found < world_size:
+            without = "".join(f", or have only tokens whose {name} is left out" for name in left_out)
             raise ValueError(
-                f"stream is true, but of {len(self.sequences):,} sequences all but {fresh} hold the num_activations, "
-                f"{self.recipe.num_activations:,}, that are scored: lower it or give more text"
+                f"stream is true, but of {len(whole):,} sequences all but {found} hold the num_activations, "
+                f"{self.recipe.num_activations:,}, that are scored{without}: lower it or give more text"
             )
         return fresh
 
-    def num_fresh_activations(self) -> int:
-        """Number of activations that these sequences give before any is repeated."""
-        return int(self.sequences.kept()[self._num_scored :].sum())
-
-    def stream(self, layer: str, random: torch.Generator, rank: int, world_size: int) -> Iterator[Tensor]:
+    def stream(
+        self, layer: str, random: torch.Generator, rank: int, world_size: int, left_out: Mapping[str, Tensor]
+    ) -> Iterator[Tensor]:
         """Activations of a layer on the rest of the text, over and over in different orders, without end.
 
         Args:
@@ -270,21 +282,25 @@ class TextCapture:
             random: what the order is drawn with, the same on every process.
             rank: this process, which captures its share of the sequences.
             world_size: number of processes.
+            left_out: for each column the values that no row has, (k,) integers.
 
         Yields:
             (k, width) float32, any k.
 
         Raises:
-            ValueError: the rest of the text is too short, or an activation is NaN or infinite.
+            ValueError: the rest of the text is too short, an activation is NaN or infinite, or no token is left.
         """
-        fresh = self.num_fresh(world_size)
+        text = self.fresh(left_out, world_size)
+        which = torch.from_numpy(np.flatnonzero(text.kept()))
         capture = ActivationCapture(self.model, [site for site in self.sites if site.name == layer])
-        sequences = self._sequence_capture(capture)
+        whole = self._sequence_capture(capture)
         with capture:
-            limits = sequences.limits()
-        lengths = np.diff(self.sequences.starts)
+            limits = whole.limits()  # of all tokens, so that they are those of the rows that are scored
+        sequences = replace(whole, sequences=text)
+        lengths = np.diff(text.starts)
         while True:
-            order = (torch.randperm(fresh, generator=random) + self._num_scored).numpy()[rank::world_size]
+            order = which[torch.randperm(len(which), generator=random)].numpy()[rank::world_size]
+            found = 0
             for first, last in chunks(lengths[order], _WINDOW * self.recipe.batch_tokens):
                 with capture:  # closed between two blocks, because another layer may capture from the same model
                     captured = [
@@ -298,7 +314,13 @@ class TextCapture:
                             f"layer {layer!r} has values that are NaN or infinite (document {document[bad][0]}): find "
                             "out what made them"
                         )
+                    found += len(block)
                     yield block
+            if found == 0:
+                raise ValueError(
+                    f"max_norm_ratio is {self.recipe.max_norm_ratio}, which leaves out every token of the stream in "
+                    f"{len(order):,} sequences: raise it"
+                )
 
     def _resolved(self) -> dict[str, Any]:
         """What the settings do not say: the version of the model and of the text."""

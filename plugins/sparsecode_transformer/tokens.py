@@ -42,6 +42,13 @@ class Sequences:
         """Number of activations that count in each sequence, (sequences,) int64."""
         return _sums(self.keep, self.starts)
 
+    def column(self, name: str) -> NDArray[np.int32]:
+        """What is known of every token, (total,): its token_id, position (in its sequence), or an attribute's name."""
+        if name == "position":
+            return _positions(self.starts).astype(np.int32)
+        found: NDArray[np.int32] = getattr(self, "tokens" if name == "token_id" else name)
+        return found
+
 
 def tokenize(
     documents: Iterable[str],

@@ -5,6 +5,7 @@ from typing import Any
 
 from sparsecode_pl.data import ActivationDataModule, Source
 from sparsecode_transformer.layer_source import LayerSource, model_label
+from sparsecode_transformer.random_weights import Randomise
 from sparsecode_transformer.recipe import Recipe
 from sparsecode_transformer.sites import SiteKind
 from sparsecode_transformer.text_capture import TextCapture
@@ -46,7 +47,12 @@ class TransformerActivations(ActivationDataModule):
         dtype: in which the model computes: "float32", "bfloat16" or "float16".
         device: where the model computes; "auto" is the GPU if there is one.
         trust_remote_code: run code of the model's repository.
-        random_weights: a seed, with which the model's own initialiser draws its weights; None takes the trained ones.
+        random_weights: a seed of random weights; None takes the trained ones.
+        randomise: what is random with `random_weights`. "all": all weights, drawn by the model's own initialiser as
+            before training. "all_but_embeddings": the same, but the weights that hidden state 0 depends on are the
+            trained ones: embeddings of tokens, of positions and of token types, and a norm or projection after them.
+            "shuffled": all weights have their trained values, but in a random order within each matrix, bias or scale
+            of a norm.
         batch_tokens: maximum number of tokens in a forward pass, padding included.
         store_dtype: of the activations in the store: "float32", "bfloat16" or "float16".
         shard_rows: approximate number of activations in a shard, within which sequences are sorted by length; an
@@ -89,6 +95,7 @@ class TransformerActivations(ActivationDataModule):
         device: str = "auto",
         trust_remote_code: bool = False,
         random_weights: int | None = None,
+        randomise: Randomise = "all",
         batch_tokens: int = 4096,
         store_dtype: str = "float32",
         shard_rows: int = 65_536,

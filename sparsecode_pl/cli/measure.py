@@ -33,7 +33,7 @@ class MeasuringTrainer(Trainer):
         controls: list[Control] | None = None,
         also: list[ActivationDataModule] | None = None,
         seeds: int = 1,
-        explained_variance: float | None = None,
+        explained_variance: float | list[float] | None = None,
         exact: bool = False,
         evaluations: list[Evaluation] | None = None,
         jobs: int | None = None,
@@ -48,8 +48,9 @@ class MeasuringTrainer(Trainer):
             controls: what it is held against.
             also: further data, such as another model, for the same table and picture, with controls alike.
             seeds: initial dictionaries for each data set; with more than one, mean and spread are given.
-            explained_variance: score at the largest penalty at which the codes explain this share of the variance of
-                the training rows, such as 0.98; at the penalty of training by default.
+            explained_variance: score at the largest penalty at which the codes explain this share of the variance,
+                such as 0.98; at the penalty of training by default. With several, such as "[0.9,0.7,0.98]", the table
+                is for the first, and curves show all.
             exact: score with the exact codes too, which the coder approximates, and tell how far apart the two are.
             evaluations: further evaluations to compute for each dictionary.
             jobs: fits made at a time, in processes of their own; by default one for each GPU, or for every two cores
@@ -60,14 +61,16 @@ class MeasuringTrainer(Trainer):
         raise NotImplementedError("SparseCodingCLI.measure runs in its place")
 
 
-def check_measure(seeds: int, explained_variance: float | None, jobs: int | None, resume: str | None) -> None:
+def check_measure(
+    seeds: int, explained_variance: float | list[float] | None, jobs: int | None, resume: str | None
+) -> None:
     """Find what is wrong with the options before any data is loaded.
 
     Raises:
         ValueError: an option is out of its range.
         FileNotFoundError: there is no run to resume.
     """
-    Plan(seeds, explained_variance)
+    Plan.of(seeds, explained_variance, exact=False)
     check_jobs(1 if jobs is None else jobs)
     if resume is not None:
         check_resumable(resume, {})
@@ -84,7 +87,7 @@ def run_measurement(
     controls: list[Control] | None,
     also: list[ActivationDataModule] | None,
     seeds: int,
-    explained_variance: float | None,
+    explained_variance: float | list[float] | None,
     exact: bool,
     evaluations: list[Evaluation] | None,
     jobs: int | None,

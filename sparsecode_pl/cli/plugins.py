@@ -15,11 +15,12 @@ def parser() -> ArgumentParser:
 
 
 def run(words: list[str]) -> None:
-    """List the installed data and controls, with a sentence each."""
+    """List the installed data and controls, with a sentence each; for controls another on what they rule out."""
     parser().parse_args(words)
     console = Console()
     for name, cls in import_plugins().items():
         sentence = (cls.__doc__ or "").strip().partition("\n")[0]
         package = cls.__module__.partition(".")[0]
         console.print(f"[bold]{name}[/bold]  ({plugin_kind(name)}; {package})", highlight=False)
-        console.print(Padding(escape(sentence), (0, 0, 0, 4)), highlight=False)
+        for line in filter(None, (sentence, cls.rules_out)):
+            console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False)

@@ -18,7 +18,7 @@ from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, S
 from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
 from sparsecode_pl.data.registry import available_plugins, import_plugins, load_plugin
 from sparsecode_pl.data.rows import Rows, row_blocks
-from sparsecode_pl.data.sampled import SampledActivations, SampledSource
+from sparsecode_pl.data.sampled import DrawnStream, SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
 from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
 from sparsecode_pl.data.split import BUCKETS, ROWS, TOKEN, Split
@@ -41,6 +41,7 @@ __all__ = [
     "Control",
     "ControlOf",
     "Derived",
+    "DrawnStream",
     "GroundTruth",
     "MemoryWriter",
     "Place",

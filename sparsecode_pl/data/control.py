@@ -31,6 +31,9 @@ class Control:
     #: Settings of `SparseCodingModule` that differ for this control.
     module: Mapping[str, Any] = MappingProxyType({})
 
+    #: What a difference between the data and this control rules out, a sentence for `sparsecode plugins`.
+    rules_out: str = ""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_control_form(cls)

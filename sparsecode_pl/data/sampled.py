@@ -57,34 +57,72 @@ class SampledSource(Source):
     @property
     def stream(self) -> Stream | None:
         """Fresh rows for every training batch, if the source was told so."""
-        return _Draws(self) if self._streams else None
+        return DrawnStream(self) if self._streams else None
 
 
-class _Draws:
-    """The stream of a sampled source."""
+class DrawnStream:
+    """The stream of a sampled source.
+
+    Its rows have no values in any column, also where the rows that are scored have some. A source whose fresh rows do
+    have values overrides `draw`, `without` and `values`.
+
+    Args:
+        source: draws the rows.
+
+    Example:
+        >>> class Coin(SampledSource):
+        ...     def draw(self, num: int, random: torch.Generator) -> Tensor:
+        ...         return torch.randint(2, (num, 1), generator=random).float()
+        >>> stream = DrawnStream(Coin(num_samples=10, stream=True, seed=0))
+        >>> stream.batch(epoch=0, index=0, size=8, rank=0, world_size=2).shape
+        torch.Size([4, 1])
+    """
 
     def __init__(self, source: SampledSource) -> None:
-        self._source = source
+        self.source = source
+
+    def draw(self, num: int, random: torch.Generator) -> Tensor:
+        """Fresh rows, (num, d_model)."""
+        return self.source.draw(num, random)
 
     def batch(self, epoch: int, index: int, size: int, rank: int, world_size: int) -> Tensor:
         """This process's share of a batch, which each process draws whole."""
-        return self._source.draw(size, self._source.random(_STREAM, epoch, index))[rank::world_size]
+        return self.draw(size, self.source.random(_STREAM, epoch, index))[rank::world_size]
 
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model)."""
-        return self._source.draw(num, random)
-
-    def values(self, column: str) -> Tensor | None:
-        """Nothing is known: rows that are drawn have no columns."""
-        return None
+        return self.draw(num, random)
 
     def without(self, column: str, values: Tensor) -> Stream:
-        """Nothing can be left out.
+        """The stream itself, because none of its rows has a value.
 
         Raises:
-            ValueError: always.
+            ValueError: the rows that are scored have no such column.
         """
-        raise ValueError(f"{self._source.label} is drawn afresh, and has no column {column!r}: give unseen_split 0")
+        self.check_column(column)
+        return self
+
+    def values(self, column: str) -> Tensor | None:
+        """None: the rows have no values.
+
+        Raises:
+            ValueError: the rows that are scored have no such column.
+        """
+        self.check_column(column)
+        return None
+
+    def check_column(self, column: str) -> None:
+        """Refuse a column that the rows that are scored do not have.
+
+        Raises:
+            ValueError: it is one.
+        """
+        if column not in self.source.columns:
+            there = ", ".join(self.source.columns) or "none"
+            raise ValueError(
+                f"column is {column!r}, but {self.source.label} has no such column (those there are: {there}): give "
+                "one of these, or leave it out"
+            )
 
     def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:
         """There are always enough."""

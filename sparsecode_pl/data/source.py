@@ -60,14 +60,22 @@ class Stream(Protocol):
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Some rows, (num, d_model) float32, chosen by `random` alone."""
 
-    def values(self, column: str) -> Tensor | None:
-        """The values that a column has in the stream, ascending; None if they are not known."""
-
     def without(self, column: str, values: Tensor) -> "Stream":
-        """The stream without the rows that have one of these values in a column.
+        """A stream like this one whose rows never have one of these values in a column.
+
+        Args:
+            column: one of the source's columns.
+            values: what is left out, (k,) integers.
 
         Raises:
-            ValueError: the stream has no such column.
+            ValueError: the rows have no such column, or nothing is left. It may be raised by `check` instead.
+        """
+
+    def values(self, column: str) -> Tensor | None:
+        """The values that rows of the stream may have in a column, ascending, (k,) integers; None if that is unknown.
+
+        Raises:
+            ValueError: the rows have no such column.
         """
 
     def check(self, batch_size: int, batches_per_round: int, world_size: int) -> None:

@@ -1,8 +1,10 @@
 """What a measurement does with each data set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sparsecode_pl.data import BUCKETS
 from sparsecode_pl.measurement.exact import ExactCodes
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
@@ -10,7 +12,8 @@ from sparsecode_pl.utilities.plain import plain_attributes
 
 # Names in records that are no scores of rows.
 _RESERVED = {
-    *("data", "model", "layer", "control_of", "error", "spread", "fits", "folder", "num_samples", "lam", "train_lam"),
+    *("data", "model", "layer", "control_of", "error", "spread", "intervals", "fits", "folder"),
+    *("num_samples", "lam", "train_lam"),
     *("atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms", "half_active", "oracle_S1", "atom_recovery"),
     *("num_distinct", "num_types", "heldout_seen_share", "num_copies"),
 }
@@ -22,8 +25,9 @@ class Plan:
 
     Attributes:
         seeds: fits of each data set, from different initial dictionaries, >= 1.
-        explained_variance: score each dictionary at the largest penalty at which its codes explain this share of the
-            variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.
+        shares: score each dictionary at the largest penalties at which its codes explain these shares of the variance
+            of the rows that are scored, in (0, 1) (paper, appendix H); at the penalty of training if there are none.
+            The scores of a record are those at the first.
         evaluations: further evaluations to compute.
 
     Raises:
@@ -32,30 +36,41 @@ class Plan:
     """
 
     seeds: int = 1
-    explained_variance: float | None = None
+    shares: tuple[float, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ValueError(f"seeds is {self.seeds}: give at least 1")
-        if self.explained_variance is not None and not 0 < self.explained_variance < 1:
-            raise ValueError(f"explained_variance is {self.explained_variance}: give a share in (0, 1), such as 0.98")
+        for share in self.shares:
+            if not 0 < share < 1:
+                raise ValueError(f"explained_variance is {share}: give a share in (0, 1), such as 0.98")
+        if len(set(self.shares)) < len(self.shares):
+            raise ValueError(f"explained_variance is {list(self.shares)}: give each share once")
         for evaluation in self.evaluations:
             if not isinstance(evaluation, Evaluation):
                 raise TypeError(f"evaluations has {evaluation!r}: give an object of a subclass of Evaluation")
 
     @classmethod
     def of(
-        cls, seeds: int, explained_variance: float | None, exact: bool, evaluations: tuple[Evaluation, ...] = ()
+        cls,
+        seeds: int,
+        explained_variance: float | Sequence[float] | None,
+        exact: bool,
+        evaluations: tuple[Evaluation, ...] = (),
     ) -> "Plan":
         """A plan from the options of `measure`, in which `exact` stands for the evaluation `ExactCodes`."""
-        return cls(seeds, explained_variance, (*((ExactCodes(),) if exact else ()), *evaluations))
+        if explained_variance is None:
+            shares: tuple[float, ...] = ()
+        else:
+            shares = (explained_variance,) if isinstance(explained_variance, float | int) else tuple(explained_variance)
+        return cls(seeds, shares, (*((ExactCodes(BUCKETS),) if exact else ()), *evaluations))
 
     def plain(self) -> dict[str, Any]:
         """The plan in words and numbers."""
         return {
             "seeds": self.seeds,
-            "explained_variance": self.explained_variance,
+            "explained_variance": list(self.shares) or None,
             "evaluations": [
                 {"name": evaluation.name, **plain_attributes(evaluation)} for evaluation in self.evaluations
             ],
@@ -67,9 +82,9 @@ class Plan:
         Raises:
             ValueError: the module has a penalty for scoring although the plan seeks one, or two scores have one name.
         """
-        if self.explained_variance is not None and module.eval_lam is not None:
+        if self.shares and module.eval_lam is not None:
             raise ValueError(
-                f"explained_variance is {self.explained_variance} and eval_lam {module.eval_lam}, and both set the "
+                f"explained_variance is {list(self.shares)} and eval_lam {module.eval_lam}, and both set the "
                 "penalty for scoring: give one of them"
             )
         scored = Scorer(module.dictionary, [Scores(), AtomUse(), LargestCoefficient(), *self.evaluations])

@@ -5,25 +5,47 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.utilities.files import write_file, write_files
+from sparsecode_pl.measurement.intervals import Array, Interval, Replicates, mean_of, replicates_of
+from sparsecode_pl.utilities.files import write_files
 from sparsecode_pl.utilities.plain import from_json, to_json
 from sparsecode_pl.utilities.versions import versions
 
 #: Number of the format of `results.json` and `fit.json`. Files without one are of format 1.
-FORMAT = 2
+FORMAT = 3
 
 RESULTS, TABLE, FIT, DICTIONARY = "results.json", "results.csv", "fit.json", "dictionary"
+# The sums that intervals come from, beside `FIT`.
+_SUMS = "sums.safetensors"
 
+# What a record says of itself apart from its scores.
+_NAMES = ("data", "model", "layer", "control_of")
 # Scores that a control is compared by.
-_COMPARED = ("S1", "heldout_S1", "exact_S1", "heldout_exact_S1")
+_COMPARED = ("S1", "heldout_S1", "unseen_S1", "exact_S1", "heldout_exact_S1", "unseen_exact_S1")
+
+
+@dataclass(frozen=True)
+class Level:
+    """The scores of a fit where its codes explain one of several shares of the variance.
+
+    Attributes:
+        share: of the variance of the rows that are scored.
+        scores: by name, with the penalties as "lam", "heldout_lam" and "unseen_lam".
+        sums: the sums by bucket that they are ratios of, see `replicates_of`.
+    """
+
+    share: float
+    scores: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,9 @@ class Fit:
         scores: by name; see `measure`.
         training_penalty_scores: those at the penalty of training, where `scores` are at another one.
         error: what went wrong, if anything did.
+        sums: the sums by bucket that `scores` are ratios of, see `replicates_of`; none if they were not taken, or if
+            the fit was read from `results.json`.
+        levels: the scores at each of several shares of the variance.
     """
 
     seed: int
@@ -43,6 +68,18 @@ class Fit:
     scores: dict[str, float] = field(default_factory=dict)
     training_penalty_scores: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    sums: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+    levels: tuple[Level, ...] = ()
+
+    def at(self, share: float) -> "Fit | None":
+        """The fit with the scores at one of several shares; None if these do not have it."""
+        level = next((level for level in self.levels if level.share == share), None)
+        return None if level is None else replace(self, scores=level.scores, sums=level.sums, levels=())
+
+    @cached_property
+    def replicates(self) -> dict[str, Replicates]:
+        """Replicates of the scores, by their names."""
+        return replicates_of(self.sums)
 
     @property
     def dictionary(self) -> Dictionary:
@@ -56,34 +93,53 @@ class Fit:
         return Dictionary.from_pretrained(self.folder / DICTIONARY)
 
     def write(self) -> None:
-        """Write `fit.json`, which says that the fit is done."""
+        """Write the sums, and `fit.json`, which says that the fit is done."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             content = {"format": FORMAT, **self.plain()}
-            write_file(self.folder / FIT, json.dumps(content, indent=2, allow_nan=False).encode())
+            sums = self.sums | {
+                f"{level.share}/{name}": each for level in self.levels for name, each in level.sums.items()
+            }
+            files = {self.folder / _SUMS: save(sums)} if sums else {}
+            write_files(files | {self.folder / FIT: json.dumps(content, indent=2, allow_nan=False).encode()})
 
     def plain(self) -> dict[str, Any]:
-        """The fit without its folder, as JSON can hold it."""
+        """The fit without its folder and its sums, as JSON can hold it."""
         content: dict[str, Any] = {"seed": self.seed, "scores": to_json(self.scores)}
         if self.training_penalty_scores:
             content["training_penalty_scores"] = to_json(self.training_penalty_scores)
+        if self.levels:
+            content["levels"] = [{"share": level.share, "scores": to_json(level.scores)} for level in self.levels]
         if self.error is not None:
             content["error"] = self.error
         return content
 
     @classmethod
-    def from_plain(cls, content: Mapping[str, Any], folder: Path | None) -> "Fit":
-        """A fit from what `plain` gave."""
+    def from_plain(
+        cls, content: Mapping[str, Any], folder: Path | None, sums: Mapping[str, Array] | None = None
+    ) -> "Fit":
+        """A fit from what `plain` gave, and from its sums if they are at hand."""
         scores, training = (from_json(content.get(name, {})) for name in ("scores", "training_penalty_scores"))
-        return cls(content["seed"], folder, scores, training, content.get("error"))
+        own: dict[str, dict[str, Array]] = {}  # by level; those of `scores` have no slash
+        for name, each in (sums or {}).items():
+            level, _, kind = name.rpartition("/")
+            own.setdefault(level, {})[kind] = each
+        levels = tuple(
+            Level(level["share"], from_json(level["scores"]), own.get(str(level["share"]), {}))
+            for level in content.get("levels", ())
+        )
+        return cls(content["seed"], folder, scores, training, content.get("error"), own.get("", {}), levels)
 
     @classmethod
     def read(cls, folder: Path) -> "Fit | None":
         """The finished fit of a folder; None if it is not finished or cannot be read."""
         try:
             content = json.loads((folder / FIT).read_bytes())
-            return cls.from_plain(content, folder) if content["format"] == FORMAT else None
-        except (OSError, ValueError, TypeError, KeyError):
+            if content["format"] != FORMAT:
+                return None
+            sums = load((folder / _SUMS).read_bytes()) if (folder / _SUMS).is_file() else {}
+            return cls.from_plain(content, folder, sums)
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
             return None
 
 
@@ -92,6 +148,7 @@ class Record(Mapping[str, Any]):
     """The scores of one data set: a mapping from their names, see `measure`, to numbers.
 
     With several fits the numbers are means over them, and `record["spread"]` holds their standard deviations.
+    `record["intervals"]` holds the 95 % intervals of the scores, if sums for them were taken.
 
     Attributes:
         data: the data set's name.
@@ -101,6 +158,11 @@ class Record(Mapping[str, Any]):
         control_of: name of the data that this is a control of, if it is one.
         ratios: of a control, the data's score over its own, by names such as "S1_ratio".
         stored_spread: the spread that was read from a file without the single fits.
+        intervals: lower and upper end for each score that has an interval, also for ratios. An interval says how
+            much the score, the mean over the fits, varies with the documents or rows that are scored; the dictionaries
+            are fixed.
+        frontier: where several shares of the variance were asked for, the `share` and, as in the record itself, all
+            scores, ratios and intervals there, by ascending share.
     """
 
     data: str
@@ -110,6 +172,8 @@ class Record(Mapping[str, Any]):
     control_of: str | None = None
     ratios: dict[str, float] = field(default_factory=dict)
     stored_spread: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    frontier: tuple[dict[str, Any], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -158,6 +222,10 @@ class Record(Mapping[str, Any]):
         entries |= self.scores | self.ratios
         if self.stored_spread or (len(self.fits) > 1 and self.error is None):
             entries["spread"] = self.spread
+        if self.intervals:
+            entries["intervals"] = self.intervals
+        if self.frontier:
+            entries["frontier"] = list(self.frontier)
         if self.error is not None:
             entries["error"] = self.error
         return entries
@@ -191,7 +259,15 @@ class Record(Mapping[str, Any]):
                 raise ValueError(f"a fit's folder is {fit['folder']!r}, outside of the run")
             fits.append(Fit.from_plain(fit, folder))
         model, layer, control_of = (content.get(name) for name in ("model", "layer", "control_of"))
-        return cls(content["data"], tuple(fits), model, layer, control_of, _ratios(content))
+        intervals = {name: _interval(ends) for name, ends in content.get("intervals", {}).items()}
+        frontier = tuple(
+            from_json({name: value for name, value in level.items() if name != "intervals"})
+            | {"intervals": {name: _interval(ends) for name, ends in level.get("intervals", {}).items()}}
+            for level in content.get("frontier", ())
+        )
+        ratios = _ratios(content)
+        names = (content["data"], tuple(fits), model, layer, control_of)
+        return cls(*names, ratios, intervals=intervals, frontier=frontier)
 
     @classmethod
     def from_format_1(cls, content: Mapping[str, Any]) -> "Record":
@@ -228,7 +304,7 @@ class Results:
     def write(self) -> None:
         """Write `results.json` and `results.csv`; NaN becomes null, or an empty cell.
 
-        Files of an older format, which hold no single fits, are left as they are.
+        Files of an older format, which lack something, are left as they are.
         """
         if self.format < FORMAT:
             return
@@ -245,8 +321,11 @@ class Results:
     def _table(self) -> str:
         rows = []
         for record in self.records:
-            row = {name: value for name, value in record.items() if name != "spread"}
-            rows.append(to_json(row | {f"{name}_spread": value for name, value in record.spread.items()}))
+            row = {name: value for name, value in record.items() if name not in ("spread", "intervals", "frontier")}
+            row |= {f"{name}_spread": value for name, value in record.spread.items()}
+            for name, ends in record.intervals.items():
+                row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+            rows.append(to_json(row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
@@ -294,20 +373,51 @@ def ratios_to(source: Record, control: Mapping[str, float]) -> dict[str, float]:
 
 
 def with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> tuple[Record, ...]:
-    """Records with the ratios of controls to what they are controls of.
+    """Records with the ratios of controls to what they are controls of, with intervals, and at all shares.
 
     Args:
         records: one for each data set.
         control_of: for each the number of the record that it is a control of, or None.
     """
+    finished = _with_ratios(records, control_of)
+    frontiers: list[list[dict[str, Any]]] = [[] for _ in records]
+    for share in sorted({level.share for record in records for fit in record.fits for level in fit.levels}):
+        at = [tuple(filter(None, (fit.at(share) for fit in record.fits))) for record in records]
+        there = [number for number, fits in enumerate(at) if fits and len(fits) == len(records[number].fits)]
+        levels = [replace(records[number], fits=at[number]) for number in there]
+        places = [_place(there, control_of[number]) for number in there]
+        for number, level in zip(there, _with_ratios(levels, places), strict=True):
+            entries = {name: value for name, value in level.items() if name not in _NAMES}
+            frontiers[number].append({"share": share, **entries})
+    return tuple(replace(record, frontier=tuple(each)) for record, each in zip(finished, frontiers, strict=True))
+
+
+def _place(there: list[int], number: int | None) -> int | None:
+    return there.index(number) if number in there else None
+
+
+def _with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> list[Record]:
     finished = []
-    for record, number in zip(records, control_of, strict=True):
+    each = [_replicates(record) for record in records]
+    for record, replicates, number in zip(records, each, control_of, strict=True):
         ratios = {} if number is None else ratios_to(records[number], record.scores)
-        names = (record.data, record.fits, record.model, record.layer, record.control_of)
-        finished.append(Record(*names, ratios=ratios))
-    return tuple(finished)
+        found = {name: one.interval for name, one in replicates.items() if name in record.scores}
+        for name in _COMPARED:
+            if number is not None and name in replicates and name in each[number]:
+                found[f"{name}_ratio"] = each[number][name].over(replicates[name]).interval
+        finished.append(replace(record, ratios=ratios, intervals=found))
+    return finished
+
+
+def _replicates(record: Record) -> dict[str, Replicates]:
+    return mean_of([fit.replicates for fit in record.fits]) if record.error is None else {}
 
 
 def _ratios(content: Mapping[str, Any]) -> dict[str, float]:
     ratios: dict[str, float] = from_json({name: value for name, value in content.items() if name.endswith("_ratio")})
     return ratios
+
+
+def _interval(ends: Sequence[float | None]) -> Interval:
+    low, high = ends
+    return from_json(low), from_json(high)

@@ -42,7 +42,7 @@ def measure(
     controls: Sequence[Control] = (),
     *,
     seeds: int = 1,
-    explained_variance: float | None = None,
+    explained_variance: float | Sequence[float] | None = None,
     exact: bool = False,
     evaluations: Sequence[Evaluation] = (),
     jobs: int = 1,
@@ -64,7 +64,8 @@ def measure(
         controls: what each is held against, see `Control`; other data of the same width can be one too.
         seeds: fits of each data set, from different initial dictionaries, >= 1.
         explained_variance: score each dictionary at the largest penalty at which its codes explain this share of the
-            variance of the training rows, in (0, 1) (paper, appendix H); at the penalty of training if None.
+            variance of the rows that are scored, in (0, 1) (paper, appendix H); at the penalty of training if None. Of
+            several shares, the first is that of the record's scores, and `record["frontier"]` holds those at all.
         exact: score each dictionary with the exact codes too, which the paper defines the scores by (section 2) and the
             coder approximates, at the same penalty, and tell how far apart the two are.
         evaluations: further evaluations to compute; their values become part of the records.

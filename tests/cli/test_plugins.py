@@ -8,6 +8,7 @@ def test_plugins_lists_what_is_installed_with_a_line_each(here, capsys):
     main(["plugins"])
     shown = capsys.readouterr().out
     assert len(available_plugins()) >= 7
+    assert "Rules out that" in shown
     for name, entry in available_plugins().items():
         assert re.search(rf"{name}\W+\w+", shown)
         assert entry.module.partition(".")[0][:20] in shown

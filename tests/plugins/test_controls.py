@@ -4,14 +4,33 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sparsecode_control import Gaussian, HeavyTailed, MatchedGaussian, Rademacher, RandomDictionary, Shuffled
+from sparsecode_control import (
+    DataRows,
+    Gaussian,
+    HeavyTailed,
+    MatchedGaussian,
+    Rademacher,
+    RandomDictionary,
+    RepeatedGaussian,
+    Shuffled,
+)
 from sparsecode_synthetic import SparseLinear
 
-from sparsecode_pl.data import SampledActivations, SampledSource, SubsetSource, TensorSource
+from sparsecode_pl.data import (
+    SampledActivations,
+    SampledSource,
+    Source,
+    SubsetSource,
+    TensorActivations,
+    TensorSource,
+    distinct_rows,
+)
+from sparsecode_pl.module import SparseCodingModule
 
 N, D = 20_000, 12
 UNIT = [Gaussian, Rademacher, HeavyTailed]
-ALL = [*UNIT, MatchedGaussian, Shuffled]
+OF_ROWS = [MatchedGaussian, RepeatedGaussian, Shuffled]
+ALL = [*UNIT, *OF_ROWS]
 
 
 def fresh(data: SampledSource | SampledActivations, num: int = N) -> torch.Tensor:
@@ -162,7 +181,7 @@ def test_draws_are_reproducible_and_differ_by_seed_and_batch(control, source):
     assert not torch.equal(one.rows, other.rows)
     batches = [one.stream.batch(epoch, index, 1024, 0, 1) for epoch in range(2) for index in range(2)]
     assert torch.equal(batches[3], two.stream.batch(1, 1, 1024, 0, 1))
-    if control is not Rademacher:  # whose rows are few
+    if control not in (Rademacher, RepeatedGaussian):  # whose rows are few
         assert len(torch.cat([*batches, other.stream.batch(0, 0, 1024, 0, 1)]).unique(dim=0)) == 5 * 1024
     random = torch.Generator().manual_seed(0)
     assert not torch.equal(one.draw(20, random), one.draw(20, random))
@@ -257,9 +276,170 @@ def test_bad_arguments_are_named(arguments, message):
         MatchedGaussian(**arguments)
 
 
-def test_a_random_dictionary_is_of_the_data_itself(source):
-    control = RandomDictionary()
-    assert control.of(source) is source
-    assert control.module == {"learn": False, "init": "random"}
+@pytest.mark.parametrize(
+    ("control", "init"), [(RandomDictionary, "random"), (DataRows, "data")], ids=lambda x: getattr(x, "__name__", x)
+)
+def test_a_dictionary_that_is_not_learnt_is_of_the_data_itself(source, control, init):
+    asked = control()
+    assert asked.of(source) is source
+    assert asked.module == {"learn": False, "init": init}
     assert not any(other().module for other in ALL)
-    assert control.label == "RandomDictionary"
+    assert asked.label == control.__name__
+
+
+def test_the_atoms_of_data_rows_are_directions_of_centred_training_rows_after_a_fit(quiet_trainer):
+    rows = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)) + 3
+    data = TensorActivations(rows, batch_size=16, batches_per_round=2)
+    module = SparseCodingModule(d_model=4, num_atoms=20, lam=0.3, **DataRows().module)
+    quiet_trainer(max_epochs=1).fit(module, data)
+    training = data.rows[data.train_index]
+    directions = torch.nn.functional.normalize(training - training.mean(0))
+    nearest = (module.dictionary.atoms.detach() @ directions.T).max(1)
+    np.testing.assert_allclose(nearest.values, 1, atol=1e-5)
+    assert len(nearest.indices.unique()) == 20
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def worded(n: int = 60, **kwargs) -> TensorSource:
+    """Rows with a number and a word each."""
+    rows = torch.randn(n, 5, generator=torch.Generator().manual_seed(2))
+    columns = {"token_id": torch.arange(n) % 7, "word": ["abc"[i % 3] for i in range(n)], **kwargs}
+    return TensorSource(rows, columns=columns, label="worded")
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_a_control_of_as_many_rows_has_the_columns_of_its_source(control):
+    source = worded()
+    assert control().of(source).columns == source.columns
+    assert control().of(TensorSource(source.rows)).columns == {}
+
+
+@pytest.mark.parametrize("control", [*UNIT, MatchedGaussian])
+def test_a_control_of_another_number_of_rows_has_no_columns(control):
+    source = worded()
+    assert control(num_samples=59).of(source).columns == {}
+    assert control(num_samples=60).of(source).columns == source.columns
+    if control in UNIT:
+        assert control(d_model=5, num_samples=60).source.columns == {}
+
+
+@pytest.mark.parametrize("control", [*UNIT, MatchedGaussian, Shuffled])
+def test_fresh_rows_have_no_values_that_could_be_left_out(control):
+    stream = control(stream=True).of(worded()).stream
+    assert stream.values("token_id") is None
+    without = stream.without("token_id", torch.tensor([3]))
+    assert torch.equal(without.batch(0, 1, 8, 0, 1), stream.batch(0, 1, 8, 0, 1))
+    for ask in (lambda: stream.without("document", torch.tensor([3])), lambda: stream.values("document")):
+        with pytest.raises(ValueError, match=r"column is 'document', but .* has no such column.*token_id, word"):
+            ask()
+
+
+# --- repeated noise ---------------------------------------------------------------------------------------------------
+
+
+def classes(rows: torch.Tensor) -> torch.Tensor:
+    return distinct_rows(rows)
+
+
+def test_rows_are_alike_where_their_tokens_are_and_nowhere_else():
+    source = worded()
+    for columns in (source.columns, {"token_id": source.columns["token_id"] - 1000}):
+        rows = RepeatedGaussian().of(TensorSource(source.rows, columns=columns)).rows
+        assert torch.equal(classes(rows), torch.arange(60) % 7)
+
+
+def test_another_column_may_say_which_rows_are_alike():
+    control = RepeatedGaussian(by="word")
+    assert control.label == control.of(worded()).label == "RepeatedGaussian by word"
+    assert torch.equal(classes(control.of(worded()).rows), torch.arange(60) % 3)
+
+
+def test_without_tokens_rows_are_alike_where_those_of_the_source_are():
+    table = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    which = torch.randint(9, (200,), generator=torch.Generator().manual_seed(1))
+    source = TensorSource(table[which], columns={"word": ["a"] * 200})
+    rows = RepeatedGaussian().of(source).rows
+    assert torch.equal(classes(rows), classes(source.rows))
+    assert len(rows.unique(dim=0)) == 9
+
+
+def test_the_vectors_have_the_moments_of_all_rows(source, covariance):
+    repeated = TensorSource(source.rows, columns={"token_id": torch.arange(N) // 2})
+    made = RepeatedGaussian().of(repeated)
+    torch.testing.assert_close(made.moments, MatchedGaussian().of(source).moments)
+    vectors = made.rows[::2]
+    assert torch.equal(made.rows[1::2], vectors)
+    expected = covariance(source.rows)
+    deviation = expected.diag().sqrt()
+    error = (vectors.double().mean(0) - source.rows.double().mean(0)) / deviation
+    np.testing.assert_allclose(error, 0, atol=5 / (N / 2) ** 0.5)
+    error = (covariance(vectors) - expected) / deviation / deviation[:, None]
+    np.testing.assert_allclose(error, 0, atol=5 * (4 / N) ** 0.5)
+
+
+def test_its_stream_gives_the_vectors_of_tokens_as_often_as_they_stand_in_the_data():
+    counts = torch.tensor([1, 2, 4, 8, 16])
+    token = torch.repeat_interleave(torch.tensor([10, 20, 30, 40, 50]), counts)
+    source = TensorSource(torch.randn(31, 3), columns={"token_id": token})
+    made = RepeatedGaussian(stream=True).of(source)
+    vectors = made.rows[counts.cumsum(0) - 1]
+    drawn = made.stream.batch(0, 0, 20_000, 0, 1)
+    which = (drawn[:, None] == vectors).all(2)
+    assert which.any(1).all()
+    np.testing.assert_allclose(which.double().mean(0), counts / 31, atol=5 * (0.25 / 20_000) ** 0.5)
+    assert made.stream.values("token_id").tolist() == [10, 20, 30, 40, 50]
+
+
+def test_its_stream_leaves_out_tokens():
+    source = worded()
+    made = RepeatedGaussian(stream=True).of(source)
+    stream = made.stream.without("token_id", torch.tensor([0, 5, 99])).without("token_id", torch.tensor([1]))
+    assert stream.values("token_id").tolist() == [2, 3, 4, 6]
+    drawn = torch.cat([stream.batch(0, 3, 300, 0, 1), stream.sample(300, torch.Generator().manual_seed(0))])
+    found = (drawn[:, None] == made.rows[:7]).all(2)
+    assert found.any(0).tolist() == [False, False, True, True, True, False, True]
+    assert found.any(1).all()
+    shares = [stream.batch(1, 2, 8, rank, 2) for rank in range(2)]
+    assert torch.equal(torch.stack(shares, 1).flatten(0, 1), stream.batch(1, 2, 8, 0, 1))
+    with pytest.raises(ValueError, match="every value of column 'token_id', so no row is left"):
+        stream.without("token_id", torch.arange(7))
+    with pytest.raises(ValueError, match="column is 'word', which holds text"):
+        stream.values("word")
+
+
+@pytest.mark.parametrize(
+    ("by", "columns", "message"),
+    [
+        (
+            "document",
+            {"token_id": torch.arange(3)},
+            "by is 'document', but .* no such column: give one of token_id, or",
+        ),
+        ("document", {}, "by is 'document', but .* no such column: it has none: leave it out"),
+        ("word", {"word": ["a", "a", "a"]}, "by is 'word', and all 3 rows of .* have the same value there"),
+        (None, {"token_id": torch.ones(3)}, "by is 'token_id', and all 3 rows .*: give another column"),
+    ],
+)
+def test_a_column_that_cannot_say_it_is_refused_at_once(by, columns, message):
+    with pytest.raises(ValueError, match=message):
+        RepeatedGaussian(by=by).of(TensorSource(torch.randn(3, 2), columns=columns))
+
+
+def test_repeated_noise_scores_like_its_control(quiet_trainer):
+    """Noise repeated by Zipf's law looks sparse on training rows, and its control as much."""
+    random = torch.Generator().manual_seed(0)
+    token = torch.multinomial(1 / torch.arange(1.0, 801), 4000, replacement=True, generator=random)
+    rows = torch.randn(800, 16, generator=random)[token]
+    source = TensorSource(rows, columns={"token_id": token})
+
+    def score(source: Source) -> float:
+        data = TensorActivations(source.rows[:], batch_size=512, batches_per_round=40, val_split=0)
+        module = SparseCodingModule(d_model=16, num_atoms=96, lam=0.4, scale=True)
+        quiet_trainer(max_epochs=1).fit(module, data)
+        return module.scores["train/S1"]
+
+    noise, repeated, matched = (score(x) for x in (source, RepeatedGaussian().of(source), MatchedGaussian().of(source)))
+    assert repeated == pytest.approx(noise, rel=0.1)
+    assert matched > 1.5 * noise

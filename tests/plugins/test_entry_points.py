@@ -4,7 +4,7 @@ from sparsecode_pl.data import ActivationDataModule, Control, available_plugins,
 from sparsecode_pl.data.registry import plugin_kind
 
 DATA = ["ActivationStore", "ControlOf", "SparseLinear", "TokenEmbeddings", "TransformerActivations"]
-CONTROLS = ["MatchedGaussian", "RandomDictionary", "RandomModel", "Shuffled"]
+CONTROLS = ["DataRows", "MatchedGaussian", "RandomDictionary", "RandomModel", "RepeatedGaussian", "Shuffled"]
 BOTH = ["Gaussian", "HeavyTailed", "Rademacher"]
 
 
@@ -23,3 +23,15 @@ def test_our_plugins_are_installed_with_a_sentence_each(name):
 @pytest.mark.parametrize(("kind", "names"), [("data", DATA), ("control", CONTROLS), ("data, control", BOTH)])
 def test_each_has_its_kind(kind, names):
     assert [plugin_kind(name) for name in names] == [kind] * len(names)
+
+
+@pytest.mark.parametrize("name", [*CONTROLS, *BOTH])
+def test_each_control_says_what_it_rules_out(name):
+    sentence = load_plugin(name).rules_out
+    assert sentence.startswith("Rules out that ")
+    assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_rules_nothing_out(name):
+    assert load_plugin(name).rules_out == ""

@@ -131,18 +131,17 @@ def scores_of_sums(sums: Tensor) -> dict[str, Tensor]:
         sums: (..., 9) float64, in the order of `SUM_COLUMNS`.
 
     Returns:
-        "S1", "L_norm", "N0", "L", "explained_variance" and "excess", which is how far the objective lies above the
-        bounds, over these; each (...) float64, NaN where it is not defined. They are the values of
-        `AverageCoefficientNorm`, `NormalizedLoss`, `NonZeroEntries`, `SparseCodingLoss`, `ExplainedVariance` and
-        `CodingGap` over the same rows.
+        "S1", "L_norm", "N0", "L" and "explained_variance", each (...) float64, NaN where it is not defined. They are
+        the values of `AverageCoefficientNorm`, `NormalizedLoss`, `NonZeroEntries`, `SparseCodingLoss` and
+        `ExplainedVariance` over the same rows.
 
     Raises:
         ValueError: sums do not have 9 columns.
 
     Example:
-        >>> scores = scores_of_sums(torch.tensor([2.0, 3, 6, 5, 8, 2.5, 5, 20, 4]).double())
+        >>> scores = scores_of_sums(torch.tensor([2.0, 3, 6, 5, 8, 2.5, 5, 20, 0]).double())
         >>> {name: round(float(value), 2) for name, value in scores.items()}
-        {'S1': 1.2, 'L_norm': 3.2, 'N0': 1.5, 'L': 4.0, 'explained_variance': 0.75, 'excess': 1.0}
+        {'S1': 1.2, 'L_norm': 3.2, 'N0': 1.5, 'L': 4.0, 'explained_variance': 0.75}
     """
     if sums.ndim == 0 or sums.shape[-1] != len(SUM_COLUMNS):
         raise ValueError(
@@ -155,7 +154,6 @@ def scores_of_sums(sums: Tensor) -> dict[str, Tensor]:
         "N0": _ratio(of["nonzeros"], of["rows"]),
         "L": _ratio(of["objective"], of["rows"]),
         "explained_variance": 1 - _ratio(of["squared_residuals"], of["squared_distances"]),
-        "excess": _ratio(of["objective"] - of["bounds"], of["bounds"]),
     }
 
 

@@ -119,18 +119,33 @@ def test_num_activations_is_exact(small, text, tmp_path, num, stored):
         assert {len(column) for column in part.columns.values()} == {num}
 
 
-def test_num_activations_takes_the_beginning_of_the_text(small, text):
-    everything, some = (
-        activations(small, text, layers=1).source.columns,
-        activations(small, text, layers=1, num_activations=300),
+def places(columns, chosen=None) -> list[tuple[int, int]]:
+    """Where in the text activations stand, in the order of the text."""
+    pairs = zip(columns["document"].tolist(), columns["document_position"].tolist(), strict=True)
+    return sorted(pair for number, pair in enumerate(pairs) if chosen is None or chosen[number])
+
+
+@pytest.mark.parametrize("num", [2, 137, 1500])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("extra", [{}, {"shard_rows": 300}, {"packing": True, "context_length": 50}])
+def test_num_activations_takes_the_first_of_the_text(small, text, tmp_path, num, stored, extra):
+    everything = activations(small, text, layers=[0, 2], **extra).sources()[1]
+    store = str(tmp_path / "store") if stored else None
+    some = activations(small, text, layers=[0, 2], num_activations=num, store=store, **extra).sources()[1]
+    first = places(everything.columns)[:num]
+    assert places(some.columns) == first
+    rows, expected = (
+        dict(
+            zip(
+                zip(x.columns["document"].tolist(), x.columns["document_position"].tolist(), strict=True),
+                x.rows[:],
+                strict=True,
+            )
+        )
+        for x in (some, everything)
     )
-    assert max(some.source.columns["document"]) < max(everything["document"])
-    first = sorted(zip(everything["document"].tolist(), everything["document_position"].tolist(), strict=True))[:300]
-    found = sorted(
-        zip(some.source.columns["document"].tolist(), some.source.columns["document_position"].tolist(), strict=True)
-    )
-    # all but for the sequence that completes them, of which any tokens may be left out
-    assert len(set(first) ^ set(found)) < 2 * 64
+    for place in first:  # each row is that of its token
+        torch.testing.assert_close(rows[place], expected[place], atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -175,6 +190,22 @@ def test_tokens_of_outlying_norm_are_left_out_and_counted(small, small_save, tex
     for name, part in zip("12", everything.sources(), strict=True):
         assert facts["norm_limits"][name] == pytest.approx(30 * part.rows.norm(dim=1).median().item(), rel=1e-4)
     assert f"{times} of {len(usual):,} tokens are left out ({times / len(usual):.2%})" in logged.text
+
+
+@pytest.mark.parametrize("num", [400, 801])
+@pytest.mark.parametrize("shard_rows", [60, 65_536])
+def test_the_first_that_pass_the_norm_limit_are_taken(small, small_save, text, tmp_path, num, shard_rows):
+    tokens = activations(small, text, layers=0).source.columns["token_id"]
+    values, counts = tokens.unique(return_counts=True)
+    token = values[(counts - 0.03 * len(tokens)).abs().argmin()]
+    planted = small_save(outlier(token))
+    columns = activations(planted, text, layers=1).source.columns
+    settings = {"layers": 1, "num_activations": num, "max_norm_ratio": 30, "shard_rows": shard_rows}
+    some = activations(planted, text, store=str(tmp_path / "store"), **settings).source
+    assert places(some.columns) == places(columns, columns["token_id"] != token)[:num] != places(columns)[:num]
+    in_memory = activations(planted, text, **settings).source
+    assert torch.equal(in_memory.rows, some.rows[:])
+    assert all(torch.equal(column, some.columns[name]) for name, column in in_memory.columns.items())
 
 
 def test_what_is_cut_off_at_num_activations_is_not_counted_as_dropped(small, text, tmp_path):
@@ -259,6 +290,30 @@ def test_a_store_made_with_other_settings_is_refused_and_the_setting_named(
     assert files(tmp_path / "store") == content
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_store_of_other_random_weights_is_refused(small, text, tmp_path, complete, monkeypatch):
+    store = str(tmp_path / "store")
+    if not complete:
+        monkeypatch.setattr(StoreWriter, "finish", lambda self, **facts: None)
+    activations(small, text, store=store, random_weights=0, randomise="shuffled").prepare_data()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"^randomise is 'all', but the store at .* was made with 'shuffled': give"):
+        activations(small, text, store=store, random_weights=0).prepare_data()
+    activations(small, text, store=store, random_weights=0, randomise="shuffled").prepare_data()
+    assert Store(store).complete
+
+
+def test_a_store_of_a_time_before_there_was_a_choice_of_what_is_random_is_read(small, text, tmp_path, passes):
+    settings = {"store": str(tmp_path / "store"), "layers": 1, "random_weights": 0}
+    activations(small, text, **settings).prepare_data()
+    assert "randomise" not in Store(tmp_path / "store").source["init_args"]
+    passes.clear()
+    activations(small, text, **settings).prepare_data()
+    assert passes == []
+    with pytest.raises(ValueError, match=r"^randomise is 'shuffled', but the store at .* was made with 'all': give"):
+        activations(small, text, **settings, randomise="shuffled").prepare_data()
+
+
 def test_a_store_of_other_weights_is_not_gone_on_with(small, small_save, text, tmp_path, monkeypatch):
     planted = small_save(lambda model: None)
     monkeypatch.setattr(StoreWriter, "finish", lambda self, **facts: None)
@@ -292,7 +347,9 @@ def test_the_size_is_said_beforehand(small, text, tmp_path, logged):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])
-@pytest.mark.parametrize("extra", [{}, {"max_norm_ratio": 1.5}, {"num_activations": 1500}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"max_norm_ratio": 1.5}, {"num_activations": 1500}, {"num_activations": 1200, "max_norm_ratio": 1.9}]
+)
 def test_a_store_cut_off_is_gone_on_with_to_the_same_bytes(small, text, tmp_path, monkeypatch, extra, cut, passes):
     def once(name):
         return activations(small, text, store=str(tmp_path / name), shard_rows=350, **extra)

@@ -1,0 +1,178 @@
+"""Gaussian noise with the moments of other data, repeated as the tokens of that data are."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsecode_control.matched_gaussian import MatchedGaussianSource
+from sparsecode_control.of_rows import OfRows
+from sparsecode_pl.data import DrawnStream, Source, Stream, distinct_rows
+
+_DEFAULT = "token_id"
+_VECTORS = 22
+
+
+class RepeatedGaussian(OfRows):
+    """One vector of the matched Gaussian for each distinct token, in the order of the data: noise that repeats.
+
+    The vectors are drawn from the Gaussian of `MatchedGaussian`, with the mean and the covariance of all rows. Every
+    row with the same token is the same vector. What is a token says the column `token_id` if the data has it. If not,
+    rows that are equal are one token.
+
+    Text repeats tokens, and a dictionary with an atom for each frequent token gives sparse codes of anything, noise
+    included. If the data scores like this control, its score comes from repetition. With `stream`, a batch has the
+    vectors of the tokens of random rows of the data.
+
+    Args:
+        by: another column that says which rows are alike.
+        stream: draw fresh rows for every training batch; as the measured data does if it is not given.
+        seed: of all draws.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> from sparsecode_pl.data import TensorSource
+        >>> source = TensorSource(torch.randn(4, 2), columns={"token_id": torch.tensor([7, 9, 7, 7])})
+        >>> rows = RepeatedGaussian().of(source).rows
+        >>> (rows[:, None] == rows).all(2).int()
+        tensor([[1, 0, 1, 1],
+                [0, 1, 0, 0],
+                [1, 0, 1, 1],
+                [1, 0, 1, 1]], dtype=torch.int32)
+    """
+
+    rules_out = "Rules out that repetition makes the score: noise that repeats as often as the tokens do would have it."
+
+    def __init__(self, by: str | None = None, stream: bool | None = None, seed: int = 0) -> None:
+        super().__init__(stream=stream, seed=seed)
+        self.by = by
+
+    @property
+    def label(self) -> str:
+        """The name of the class, and the column if it was given."""
+        return super().label if self.by is None else f"{super().label} by {self.by}"
+
+    def make(self, source: Source, num_samples: int, stream: bool) -> Source:
+        """The repeated noise.
+
+        Raises:
+            ValueError: the source has no column of the name given, or the column has one value.
+        """
+        columns = source.columns
+        by = _DEFAULT if self.by is None and _DEFAULT in columns else self.by
+        if by is not None:
+            if by not in columns:
+                cure = f"give one of {', '.join(columns)}, or leave it out" if columns else "it has none: leave it out"
+                raise ValueError(f"by is {by!r}, but {source.label} has no such column: {cure}")
+            if int(_classes(columns[by]).max()) == 0:
+                raise ValueError(
+                    f"by is {by!r}, and all {num_samples} rows of {source.label} have the same value there, so they "
+                    "would be one vector: give another column"
+                )
+        return RepeatedGaussianSource(source, self.label, num_samples, stream, self.seed, by)
+
+
+class RepeatedGaussianSource(MatchedGaussianSource):
+    """Rows of Gaussian noise with the moments of a source, one vector for each token.
+
+    Args:
+        source: the rows whose moments and tokens the noise has.
+        label: name in tables and pictures.
+        num_samples: as many as the source has.
+        stream: draw fresh rows for every training batch.
+        seed: of all draws.
+        by: the column that says which rows are alike; None takes rows that are equal.
+    """
+
+    _tokens: tuple[Tensor, Tensor] | None = None
+
+    def __init__(self, source: Source, label: str, num_samples: int, stream: bool, seed: int, by: str | None) -> None:
+        super().__init__(source, label, num_samples, stream, seed)
+        self._by = by
+
+    @property
+    def tokens(self) -> tuple[Tensor, Tensor]:
+        """The vector of each token, (k, d_model) float32, and which token each row is, (n,) int64."""
+        if self._tokens is None:
+            column = None if self._by is None else self.source.columns[self._by]
+            classes = distinct_rows(self.source.rows) if column is None else _classes(column)
+            self._tokens = super().draw(int(classes.max()) + 1, self.random(_VECTORS)), classes
+        return self._tokens
+
+    def load(self) -> Tensor:
+        """The rows that are scored, (num_samples, d_model)."""
+        vectors, classes = self.tokens
+        return vectors[classes]
+
+    def draw(self, num: int, random: torch.Generator) -> Tensor:
+        """The vectors of the tokens of random rows, with replacement, (num, d_model)."""
+        return self.draw_among(torch.arange(self.num_samples), num, random)
+
+    def draw_among(self, index: Tensor, num: int, random: torch.Generator) -> Tensor:
+        """The same for random rows among those of the numbers `index`, (k,) int64."""
+        vectors, classes = self.tokens
+        return vectors[classes[index[torch.randint(len(index), (num,), generator=random)]]]
+
+    @property
+    def stream(self) -> Stream | None:
+        """Fresh rows for every training batch, if the source was told so."""
+        return None if super().stream is None else RepeatedStream(self, torch.arange(self.num_samples))
+
+    def release(self) -> None:
+        """Free the rows, the vectors and the moments."""
+        super().release()
+        self._tokens = None
+
+
+class RepeatedStream(DrawnStream):
+    """The vectors of the tokens of random rows, without end.
+
+    Args:
+        source: the noise.
+        index: the rows that are drawn from, (k,) int64.
+    """
+
+    def __init__(self, source: RepeatedGaussianSource, index: Tensor) -> None:
+        super().__init__(source)
+        self._repeated, self._index = source, index
+
+    def draw(self, num: int, random: torch.Generator) -> Tensor:
+        """Fresh rows, (num, d_model)."""
+        return self._repeated.draw_among(self._index, num, random)
+
+    def without(self, column: str, values: Tensor) -> "RepeatedStream":
+        """The stream without the rows that have one of these values in a column.
+
+        Raises:
+            ValueError: there is no such column of numbers, or all rows have one of these values.
+        """
+        entries = self._numbers(column)
+        left = self._index[~torch.isin(entries, values.to(entries))]
+        if len(left) == 0:
+            raise ValueError(f"values has every value of column {column!r}, so no row is left: leave fewer out")
+        return RepeatedStream(self._repeated, left)
+
+    def values(self, column: str) -> Tensor:
+        """The values of a column, ascending, (k,).
+
+        Raises:
+            ValueError: there is no such column of numbers.
+        """
+        found: Tensor = self._numbers(column).unique()
+        return found
+
+    def _numbers(self, column: str) -> Tensor:
+        self.check_column(column)
+        entries = self.source.columns[column]
+        if not isinstance(entries, Tensor):
+            raise ValueError(f"column is {column!r}, which holds text: give a column of integers")
+        return entries[self._index]
+
+
+def _classes(column: list[str] | Tensor) -> Tensor:
+    """The number of each entry's value, in the order of the values, (n,) int64."""
+    if isinstance(column, Tensor):
+        classes: Tensor = column.unique(return_inverse=True)[1]
+        return classes
+    return torch.from_numpy(np.unique(np.array(column), return_inverse=True)[1])
