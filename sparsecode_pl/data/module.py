@@ -64,8 +64,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         unseen_split: approximate share of the rows that are of unseen tokens, in [0, 1), drawn at random over the
             types; types with more than a tenth of these rows stay in training. 0 for none.
         remove: with "token_mean", each row is without the mean of the other training rows of its token type, to
-            measure what is left once the token is known (see `WithoutTokenMeans`). Rows of types with no other
-            training row are left out, and with them all unseen tokens.
+            measure what is left once the token is known (see `WithoutTokenMeans`). Rows of types with fewer than two
+            training rows are left out, and so are all unseen tokens.
         num_workers: loader processes.
         seed: of the split, the shuffling and, in random data, the data.
 
@@ -143,7 +143,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     @cached_property
     def layers(self) -> list[Source]:
-        """What `sources` gives, asked once, because a plugin may make new sources at each call; without what is removed."""
+        """What `sources` gives, without what `remove` names. Asked once: a plugin may make new sources at each call."""
         sources = self.sources()
         if self.remove is None:
             return sources

@@ -32,9 +32,9 @@ class TokenMeans:
         mean: the mean of the training rows, (d_model,) float32.
         shrinkage: k, at least 0.
         types: for each row the place of its type in the table, -1 if the type has no training rows, (n,) int64.
-        known: for each row, whether another row of its type is a training row, (n,) bool.
-        share_within: share of the variance of the known training rows that lies within types, in [0, 1]; 0 if all
-            rows of a type are equal, NaN if no training row is known.
+        repeated: for each row, whether at least two training rows are of its type, (n,) bool.
+        share_within: share of the variance of the repeated training rows that lies within types, in [0, 1]; 0 if all
+            rows of a type are equal, NaN if there are no repeated ones.
 
     Raises:
         ValueError: the column has not one entry for each row, or there are no training rows.
@@ -42,7 +42,7 @@ class TokenMeans:
     Example:
         >>> rows = torch.tensor([[1.0], [3.0], [10.0], [14.0], [2.5], [7.0]])
         >>> means = TokenMeans(rows, ["a", "a", "b", "b", "a", "c"], torch.arange(4))
-        >>> means.mean, means.known
+        >>> means.mean, means.repeated
         (tensor([7.]), tensor([ True,  True,  True,  True,  True, False]))
         >>> means.residual(torch.tensor([5]))  # nothing but the overall mean is known of c
         tensor([[0.]])
@@ -71,9 +71,9 @@ class TokenMeans:
         self.types = place[types]
         self._is_training = torch.zeros(len(rows), dtype=torch.bool)
         self._is_training[train_index] = True
-        # How many training rows tell of a row.
-        self._told = torch.where(self.types < 0, 0, count[self.types].long()) - self._is_training.long()
-        self.known = self._told > 0
+        number = torch.where(self.types < 0, 0, count[self.types].long())
+        self.repeated = number > 1
+        self._told = number - self._is_training.long()  # how many training rows tell of a row
 
     def residual(self, index: Tensor) -> Tensor:
         """Rows without what the table tells of them: without the mean of the other rows of their type.

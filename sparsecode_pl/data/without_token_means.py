@@ -11,7 +11,7 @@ from sparsecode_pl.data.derived import Derived
 from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.source import Place, Source
-from sparsecode_pl.data.split import Split
+from sparsecode_pl.data.split import Split, column
 from sparsecode_pl.data.token_means import TokenMeans
 
 # With a smaller share of the variance within token types, what is left is rounding error.
@@ -22,21 +22,22 @@ _SUFFIX = " without token means"
 class WithoutTokenMeans(Derived):
     """Rows of another source, each without the mean of the other training rows of its token (see `TokenMeans`).
 
-    Rows of which nothing is known by their token are left out: those of unseen tokens, and training rows whose token
-    occurs in no other training row. They would keep all that the token adds, and there are many: in 20,000 tokens of
-    Wikipedia they have 40 to 70 % of the variance that is left. Rows that are on disk stay there.
+    Rows of tokens with fewer than two training rows are left out, and so are all unseen tokens: nothing is known of
+    them, so they would keep all that the token adds. In 20,000 tokens of Wikipedia, they would have 40 to 70 % of what
+    is left. Rows that are on disk stay there.
 
     Args:
         source: all rows.
-        column: its column of token types.
+        by: its column of token types.
         split: of the source, whose training rows make the table of means; or what gives it for the source, which is
             asked for when the rows are.
 
     Raises:
-        ValueError: the source is a stream. When the rows are asked for: there is no such column, or nothing would be
-            left, because each training row is of a type of its own, or all rows of a type are equal.
+        ValueError: the source is a stream. When the rows are asked for: there is no such column, it has one value, or
+            nothing would be left, because each training row is of a type of its own, or all rows of a type are equal.
 
     Example:
+        >>> import torch
         >>> from sparsecode_pl.data import Split, TensorSource
         >>> source = TensorSource(torch.tensor([[1.0], [3.0], [5.0], [9.0], [4.0]]), columns={"word": list("aabba")})
         >>> rows = {"train": torch.arange(4), "heldout": torch.tensor([4])}
@@ -45,14 +46,14 @@ class WithoutTokenMeans(Derived):
         ('activations without token means', tensor([4]), 5)
     """
 
-    def __init__(self, source: Source, column: str, split: Split | Callable[[Source], Split]) -> None:
+    def __init__(self, source: Source, by: str, split: Split | Callable[[Source], Split]) -> None:
         super().__init__(source)
         if source.stream is not None:
             raise ValueError(
                 f"stream is true, but remove is 'token_mean', and the token means of {source.label} are those of rows "
                 "that are kept: leave out one of the two"
             )
-        self.column = column
+        self.by = by
         self._given = split
 
     def load(self) -> Rows:
@@ -62,22 +63,17 @@ class WithoutTokenMeans(Derived):
     @cached_property
     def means(self) -> TokenMeans:
         """The token means."""
-        columns, column, label = self.source.columns, self.column, self.source.label
-        if column not in columns:
+        types = column(self.source.columns, self.by, "remove is 'token_mean', and unseen_by")
+        train, label = self._whole.rows["train"], self.source.label
+        means = TokenMeans(self.source.rows, types, train)
+        if not means.repeated[train].any():
             raise ValueError(
-                f"remove is 'token_mean', but the columns of {label} are {', '.join(columns) or 'none at all'}, and "
-                f"{column!r} is not one of them: name that of the token types with unseen_by, or leave remove out"
-            )
-        train = self._whole.rows["train"]
-        means = TokenMeans(self.source.rows, columns[column], train)
-        if not means.known[train].any():
-            raise ValueError(
-                f"remove is 'token_mean', but no two training rows of {label} have the same {column}, so that nothing "
+                f"remove is 'token_mean', but no two training rows of {label} have the same {self.by}, so that nothing "
                 "would be left: leave remove out, or name another column with unseen_by"
             )
         if means.share_within < _LEAST_SHARE_WITHIN:
             raise ValueError(
-                f"remove is 'token_mean', but in {label} all rows of the same {column} are equal, so that nothing "
+                f"remove is 'token_mean', but in {label} all rows of the same {self.by} are equal, so that nothing "
                 "would be left: leave this layer out, or leave remove out"
             )
         return means
@@ -85,7 +81,7 @@ class WithoutTokenMeans(Derived):
     @cached_property
     def index(self) -> Tensor:
         """Which rows of the source are kept, ascending, (k,) int64."""
-        return self.means.known.nonzero().flatten()
+        return self.means.repeated.nonzero().flatten()
 
     @cached_property
     def _whole(self) -> Split:
@@ -95,24 +91,24 @@ class WithoutTokenMeans(Derived):
     @cached_property
     def split(self) -> Split:
         """The split of the rows that are kept, each on the side where it is in the source."""
-        whole, known, classes = self._whole, self.means.known, distinct_rows(self.rows)
-        among = known.long().cumsum(0) - 1
-        sets = {kind: among[rows[known[rows]]] for kind, rows in whole.rows.items()}
-        types = self.means.types[self.index]
+        whole, kept, classes = self._whole, self.means.repeated, distinct_rows(self.rows)
+        among = kept.long().cumsum(0) - 1
+        sets = {kind: among[rows[kept[rows]]] for kind, rows in whole.rows.items()}
+        num_types = len(self.means.types[self.index].unique())
         return replace(
             whole,
             rows={kind: rows for kind, rows in sets.items() if len(rows)},
             buckets=whole.buckets[self.index],
             num_distinct=len(classes.unique()),
             distinct_trained=len(classes[sets["train"]].unique()),
-            num_types=len(types.unique()),
-            types_trained=len(types[sets["train"]].unique()),
+            num_types=num_types,
+            types_trained=num_types,
             seen_share=1.0,
         )
 
     def again(self, other: Source) -> Source:
-        """Another source without its token means, which are those of the same rows."""
-        return WithoutTokenMeans(other, self.column, self._whole)
+        """Another source without its token means. It is split in the same way."""
+        return WithoutTokenMeans(other, self.by, self._given)
 
     @property
     def label(self) -> str:
@@ -129,8 +125,8 @@ class WithoutTokenMeans(Derived):
     def columns(self) -> Mapping[str, list[str] | Tensor]:
         """The columns of the source, at the rows that are kept."""
         return {
-            name: column[self.index] if isinstance(column, Tensor) else [column[row] for row in self.index.tolist()]
-            for name, column in self.source.columns.items()
+            name: values[self.index] if isinstance(values, Tensor) else [values[row] for row in self.index.tolist()]
+            for name, values in self.source.columns.items()
         }
 
     @property

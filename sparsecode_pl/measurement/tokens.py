@@ -36,10 +36,8 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
         return {}
     train = data.train_index
     means = TokenMeans(source.rows, source.columns[column], train)
-    sets = {"": train[means.known[train]], "heldout_": data.heldout_index}
-    return {
-        f"{prefix}token_explained_variance": _explained(means, rows) for prefix, rows in sets.items() if len(rows)
-    }
+    sets = {"": train[means.repeated[train]], "heldout_": data.heldout_index}
+    return {f"{prefix}token_explained_variance": _explained(means, rows) for prefix, rows in sets.items() if len(rows)}
 
 
 def _explained(means: TokenMeans, index: Tensor) -> float:
