@@ -68,18 +68,18 @@ def test_means_without_spread_are_not_shrunken_and_noise_is_shrunken_to_the_over
     assert float(means.residual(torch.arange(len(x))).square().mean() / noise.var()) < 1.01
 
 
-def test_training_rows_keep_as_much_as_held_out_rows():
-    # Without leaving a row out of its own mean, training rows would keep less than held-out rows.
+def test_training_rows_keep_as_much_as_other_rows_that_as_many_training_rows_tell_of():
     x, token = drawn(1.0, types=3000, width=16)
-    train = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[: len(x) // 2]
-    rest = torch.ones(len(x), dtype=torch.bool)
-    rest[train] = False
+    is_training = torch.rand(len(x), generator=torch.Generator().manual_seed(1)) < 0.5
+    train = is_training.nonzero().flatten()
     means = TokenMeans(x, token, train)
+    count = token[train].bincount(minlength=3000)[token]
 
     def kept(rows):
-        return float(means.residual(rows[means.repeated[rows]]).square().mean())
+        return float(means.residual(rows.nonzero().flatten()).square().mean())
 
-    assert kept(train) == pytest.approx(kept(rest.nonzero().flatten()), rel=0.05)
+    assert kept(is_training & (count == 2)) == pytest.approx(kept(~is_training & (count == 1)), rel=0.05)
+    assert kept(is_training & (count > 5)) == pytest.approx(kept(~is_training & (count > 5)), rel=0.05)
 
 
 def test_the_moments_are_those_of_all_blocks_together(monkeypatch):
