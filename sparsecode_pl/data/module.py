@@ -17,7 +17,7 @@ from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
 from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.source import Source, Stream
-from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Split, split_rows
+from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Split, follow, same_columns, split_rows
 from sparsecode_pl.data.without_token_means import WithoutTokenMeans
 from sparsecode_pl.utilities.seeding import generator
 
@@ -70,6 +70,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         seed: of the split, the shuffling and, in random data, the data.
 
     Attributes:
+        split_like: the split of data that this is a control of, which is used if there are as many rows.
         rank: this process.
         world_size: number of processes.
 
@@ -119,6 +120,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         self.unseen_by = unseen_by
         self.unseen_split = unseen_split
         self.remove = remove
+        self.split_like: Split | None = None
         self.rank, self.world_size = 0, 1
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
 
@@ -169,12 +171,13 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
         Args:
             source: the other.
-            control: whether it is a control, which is split by single rows if it lacks the columns of this data.
+            control: whether it is a control, which is split as this data is if it has as many rows and the same
+                columns, and by single rows if it lacks the columns that are named.
         """
         names: dict[str, str | None] = {"heldout_by": self.heldout_by, "unseen_by": self.unseen_by}
         if control:
             names = {key: name for key, name in names.items() if name == SINGLE_ROWS or name in source.columns}
-        return SourceActivations(
+        data = SourceActivations(
             source,
             batch_size=self.batch_size,
             batches_per_round=self.batches_per_round,
@@ -184,6 +187,9 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
             unseen_split=self.unseen_split,
             **names,
         )
+        if control and same_columns(source.columns, self.source.columns):
+            data.split_like = self.split
+        return data
 
     def of(self, source: Source) -> Source:
         """This data, as a control of other rows.
@@ -234,7 +240,11 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         Raises:
             ValueError: a column is not there or does not serve, or a side is empty.
         """
-        return self.source.split if isinstance(self.source, WithoutTokenMeans) else self._divide(self.source)
+        if isinstance(self.source, WithoutTokenMeans):
+            return self.source.split
+        if self.split_like is not None and len(self.split_like.buckets) == len(self.rows):
+            return follow(self.split_like, self.rows)
+        return self._divide(self.source)
 
     @property
     def _divide(self) -> Callable[[Source], Split]:

@@ -1,7 +1,7 @@
 """Which rows are trained on, which are held out, and which are of token types never trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -165,6 +165,40 @@ def split_rows(
         seen_share=seen_share,
         copies=copies,
         heldout_is_unseen=alone,
+    )
+
+
+def follow(split: Split, rows: Rows) -> Split:
+    """The split of one data set for as many rows of another, such as of a control.
+
+    A row that equals one of a kind before its own is left out here, too.
+
+    Args:
+        split: of the first.
+        rows: those of the other, (n, d_model).
+    """
+    classes = distinct_rows(rows)
+    before = torch.zeros(len(rows), dtype=torch.bool)
+    index: dict[str, Tensor] = {}
+    for kind, taken in split.rows.items():
+        new = taken[~_among(classes, before)[taken]] if before.any() else taken
+        before[taken] = True
+        if len(new):
+            index[kind] = new
+    return replace(
+        split,
+        rows=index,
+        num_distinct=int(classes.max()) + 1,
+        distinct_trained=len(classes[index["train"]].unique()),
+        copies=split.copies + sum(map(len, split.rows.values())) - sum(map(len, index.values())),
+    )
+
+
+def same_columns(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
+    """Whether columns have the same names and entries."""
+    return one.keys() == other.keys() and all(
+        torch.equal(mine, yours) if isinstance(mine, Tensor) and isinstance(yours, Tensor) else mine == yours
+        for mine, yours in ((one[name], other[name]) for name in one)
     )
 
 

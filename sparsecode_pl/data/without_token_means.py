@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from sparsecode_pl.data.derived import Derived
 from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.source import Place, Source
-from sparsecode_pl.data.split import Split, column
+from sparsecode_pl.data.split import Split, column, follow, same_columns
 from sparsecode_pl.data.token_means import TokenMeans
 
 # With a smaller share of the variance within token types, what is left is rounding error.
@@ -107,8 +107,9 @@ class WithoutTokenMeans(Derived):
         )
 
     def again(self, other: Source) -> Source:
-        """Another source without its token means. It is split in the same way."""
-        return WithoutTokenMeans(other, self.by, self._given)
+        """Another source without its token means, with the same split if its columns are the same."""
+        alike = same_columns(other.columns, self.source.columns)
+        return WithoutTokenMeans(other, self.by, partial(_followed, self._whole) if alike else self._given)
 
     @property
     def label(self) -> str:
@@ -133,6 +134,11 @@ class WithoutTokenMeans(Derived):
     def provenance(self) -> dict[str, Any]:
         """How the source was made, and what was removed."""
         return self.source.provenance | {"removed": "token_mean"}
+
+
+def _followed(split: Split, source: Source) -> Split:
+    """A split for the rows of another source."""
+    return follow(split, source.rows)
 
 
 class RowsWithoutMeans:

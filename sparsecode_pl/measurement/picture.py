@@ -174,7 +174,7 @@ def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
         labels = [f"{label} ({_short(value)})" for label, value in zip(labels, exact, strict=True)]
     for kind in kinds_of(records):
         marks = [record.get(key(kind, name), np.nan) for record in records]
-        if kind != best:
+        if kind != best and kind in _MARKS:
             style: Any = {"marker": _MARKS[kind], "s": 26, "linewidths": 1.1, "zorder": 4}
             axes.scatter(marks, places, facecolor="white", edgecolor=_EDGE, label=ROWS[kind], **style)
     longest = np.fmax(np.fmax(values, exact), np.nan_to_num(ends[:, 1]))
