@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparsecode_pl.data import Control, Source, SubsetSource
+from sparsecode_pl.data import Control, Derived, Source
 from sparsecode_transformer.layer_source import LayerSource, LayerStream
 from sparsecode_transformer.random_weights import Randomise, check_randomise
 from sparsecode_transformer.transformer_activations import TransformerActivations
@@ -58,8 +58,9 @@ class RandomModel(Control):
         Raises:
             ValueError: the source is not a layer whose activations `TransformerActivations` captured.
         """
-        whole = source.source if isinstance(source, SubsetSource) else source
-        provenance, place = whole.provenance, whole.place
+        if isinstance(source, Derived):
+            return source.again(self.of(source.source))
+        provenance, place = source.provenance, source.place
         if place is None or not str(provenance.get("class_path")).endswith(_MADE_BY):
             raise ValueError(
                 "RandomModel is a control of TransformerActivations, or of a store that it filled, but "
@@ -67,12 +68,12 @@ class RandomModel(Control):
             )
         settings = {
             **provenance["init_args"],
-            "num_activations": len(whole.rows),
+            "num_activations": len(source.rows),
             "max_norm_ratio": None,  # its norms are of another kind; the tokens are the same except for those
             "random_weights": self.seed,
             "randomise": self.randomise,
             "store": None if self.store is None else str(Path(self.store) / place.model),
-            **_settings_of_capture(whole),
+            **_settings_of_capture(source),
         }
         layers = self._layers(settings)
         if place.layer not in layers:
@@ -80,8 +81,7 @@ class RandomModel(Control):
                 f"layer is {place.layer!r}, but {settings['model_name_or_path']} has {', '.join(layers)}: it is no "
                 "longer the model from which the store was made, so leave RandomModel out"
             )
-        layer = layers[place.layer]
-        return SubsetSource(layer, source.index) if isinstance(source, SubsetSource) else layer
+        return layers[place.layer]
 
     def _layers(self, settings: dict[str, Any]) -> dict[str, Source]:
         """The layers of a random model by their names, made once."""

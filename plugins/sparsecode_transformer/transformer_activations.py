@@ -128,7 +128,7 @@ class TransformerActivations(ActivationDataModule):
     def label(self) -> str:
         """The name of the model, and the layers that were asked for."""
         if self._layers is not None and len(self._layers) == 1:
-            return self._layers[0].label
+            return self.layers[0].label
         layers = self._capture.recipe.layers
         which = ", ".join(map(str, layers if isinstance(layers, list) else [layers]))
         return f"{model_label(self._capture)} layers {which}"

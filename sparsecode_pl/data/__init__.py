@@ -12,6 +12,7 @@ from sparsecode_pl.data.activation_store import ActivationStore, StoreSource
 from sparsecode_pl.data.cacheable import Cacheable, fill_store
 from sparsecode_pl.data.control import Control, control_random
 from sparsecode_pl.data.control_of import ControlOf
+from sparsecode_pl.data.derived import Derived
 from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, Statistics
 from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
@@ -20,9 +21,11 @@ from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.sampled import DrawnStream, SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
 from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
-from sparsecode_pl.data.split import BUCKETS, ROWS, Split
+from sparsecode_pl.data.split import BUCKETS, ROWS, TOKEN, Split
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.data.tensor import TensorActivations, TensorSource
+from sparsecode_pl.data.token_means import TokenMeans
+from sparsecode_pl.data.without_token_means import WithoutTokenMeans
 from sparsecode_pl.store import MemoryWriter, Store, StoreBusyError, StoreWriter, write_store
 from sparsecode_pl.utilities.memory import total_memory
 from sparsecode_pl.utilities.progress import Progress
@@ -31,11 +34,13 @@ from sparsecode_pl.utilities.seeding import generator
 __all__ = [
     "BUCKETS",
     "ROWS",
+    "TOKEN",
     "ActivationDataModule",
     "ActivationStore",
     "Cacheable",
     "Control",
     "ControlOf",
+    "Derived",
     "DrawnStream",
     "GroundTruth",
     "MemoryWriter",
@@ -56,6 +61,8 @@ __all__ = [
     "SubsetSource",
     "TensorActivations",
     "TensorSource",
+    "TokenMeans",
+    "WithoutTokenMeans",
     "available_plugins",
     "control_random",
     "distinct_rows",

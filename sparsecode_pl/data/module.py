@@ -2,10 +2,10 @@
 
 import math
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -17,7 +17,8 @@ from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
 from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.source import Source, Stream
-from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Column, Split, follow, split_rows
+from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Split, follow, same_columns, split_rows
+from sparsecode_pl.data.without_token_means import WithoutTokenMeans
 from sparsecode_pl.utilities.seeding import generator
 
 _SHUFFLE = 1  # stream of random numbers
@@ -62,6 +63,9 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         unseen_by: column of the token types; if None, "token_id" where there is such a column.
         unseen_split: approximate share of the rows that are of unseen tokens, in [0, 1), drawn at random over the
             types; types with more than a tenth of these rows stay in training. 0 for none.
+        remove: with "token_mean", each row is without the mean of the other training rows of its token type, to
+            measure what is left once the token is known (see `WithoutTokenMeans`). Rows of types with fewer than two
+            training rows are left out, and so are all unseen tokens.
         num_workers: loader processes.
         seed: of the split, the shuffling and, in random data, the data.
 
@@ -85,6 +89,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         heldout_by: str | None = None,
         unseen_by: str | None = None,
         unseen_split: float = 0.05,
+        remove: Literal["token_mean"] | None = None,
     ) -> None:
         super().__init__()
         cls, base = type(self), ActivationDataModule
@@ -100,6 +105,8 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
                 raise ValueError(f"{name} is {value}: give an integer of at least {least}")
         if not 0 <= val_split < 1:
             raise ValueError(f"val_split is {val_split}: give a share in [0, 1), 0 to hold no rows out")
+        if remove not in (None, "token_mean"):
+            raise ValueError(f"remove is {remove!r}: give 'token_mean', or leave it out")
         if not 0 <= unseen_split < 1:
             raise ValueError(
                 f"unseen_split is {unseen_split}: give a share in [0, 1), 0 to keep all tokens in training"
@@ -112,6 +119,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         self.heldout_by = heldout_by
         self.unseen_by = unseen_by
         self.unseen_split = unseen_split
+        self.remove = remove
         self.split_like: Split | None = None
         self.rank, self.world_size = 0, 1
         self._permutation: tuple[tuple[int, int], Tensor] | None = None
@@ -137,8 +145,11 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     @cached_property
     def layers(self) -> list[Source]:
-        """What `sources` gives, asked once, because a plugin may make new sources at each call."""
-        return self.sources()
+        """What `sources` gives, without what `remove` names. Asked once: a plugin may make new sources at each call."""
+        sources = self.sources()
+        if self.remove is None:
+            return sources
+        return [WithoutTokenMeans(source, self.unseen_by or TOKEN, self._divide) for source in sources]
 
     @cached_property
     def source(self) -> Source:
@@ -176,7 +187,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
             unseen_split=self.unseen_split,
             **names,
         )
-        if control and _same(source.columns, self.source.columns):
+        if control and same_columns(source.columns, self.source.columns):
             data.split_like = self.split
         return data
 
@@ -229,20 +240,17 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         Raises:
             ValueError: a column is not there or does not serve, or a side is empty.
         """
-        source = self.source
+        if isinstance(self.source, WithoutTokenMeans):
+            return self.source.split
         if self.split_like is not None and len(self.split_like.buckets) == len(self.rows):
             return follow(self.split_like, self.rows)
-        stream, types = source.stream, self.unseen_by or TOKEN
-        return split_rows(
-            self.rows,
-            source.columns,
-            val_split=self.val_split,
-            unseen_split=self.unseen_split,
-            heldout_by=self.heldout_by,
-            unseen_by=self.unseen_by,
-            seed=self.seed,
-            known_types=None if stream is None or types not in source.columns else stream.values(types),
-        )
+        return self._divide(self.source)
+
+    @property
+    def _divide(self) -> Callable[[Source], Split]:
+        """What splits rows by the settings of this data."""
+        names = ("val_split", "unseen_split", "heldout_by", "unseen_by", "seed")
+        return partial(_divide, **{name: getattr(self, name) for name in names})
 
     @property
     def row_sets(self) -> dict[str, Tensor]:
@@ -380,6 +388,13 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         return self._row_loader(torch.arange(len(self.rows)))
 
 
+def _divide(source: Source, unseen_by: str | None, **settings: Any) -> Split:
+    """Split the rows of a source."""
+    stream, types = source.stream, unseen_by or TOKEN
+    known = None if stream is None or types not in source.columns else stream.values(types)
+    return split_rows(source.rows, source.columns, unseen_by=unseen_by, known_types=known, **settings)
+
+
 # Abstract itself, so that the command line never makes one; a subclass needs either `load` or `sources`.
 ActivationDataModule.__abstractmethods__ = frozenset({"load"})
 
@@ -399,14 +414,6 @@ class SourceActivations(ActivationDataModule):
     def sources(self) -> list[Source]:
         """The source given."""
         return [self._source]
-
-
-def _same(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
-    """Whether columns have the same names and entries."""
-    return one.keys() == other.keys() and all(
-        torch.equal(mine, yours) if isinstance(mine, Tensor) and isinstance(yours, Tensor) else mine == yours
-        for mine, yours in ((one[name], other[name]) for name in one)
-    )
 
 
 class AnsweredByModule(Source):

@@ -194,6 +194,14 @@ def follow(split: Split, rows: Rows) -> Split:
     )
 
 
+def same_columns(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
+    """Whether columns have the same names and entries."""
+    return one.keys() == other.keys() and all(
+        torch.equal(mine, yours) if isinstance(mine, Tensor) and isinstance(yours, Tensor) else mine == yours
+        for mine, yours in ((one[name], other[name]) for name in one)
+    )
+
+
 def column(columns: Mapping[str, Column], name: str, argument: str, least: int = 2) -> Tensor:
     """A column as numbers of its distinct values, (n,) int64.
 

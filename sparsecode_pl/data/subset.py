@@ -1,15 +1,15 @@
 """Some of the rows of a source."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
+from sparsecode_pl.data.derived import Derived
 from sparsecode_pl.data.rows import Rows
-from sparsecode_pl.data.source import Place, Source
+from sparsecode_pl.data.source import Source
 
 
-class SubsetSource(Source):
+class SubsetSource(Derived):
     """Some of the rows of another source, with their columns. Rows that are on disk stay there.
 
     Args:
@@ -25,22 +25,16 @@ class SubsetSource(Source):
     """
 
     def __init__(self, source: Source, index: Tensor) -> None:
-        self.source = source
+        super().__init__(source)
         self.index = index
 
     def load(self) -> Rows:
         """The rows taken, (k, d_model)."""
         return RowSubset(self.source.rows, self.index)
 
-    @property
-    def label(self) -> str:
-        """The name of the whole."""
-        return self.source.label
-
-    @property
-    def d_model(self) -> int:
-        """Width of the rows."""
-        return self.source.d_model
+    def again(self, other: Source) -> Source:
+        """The same rows of another source."""
+        return SubsetSource(other, self.index)
 
     @property
     def columns(self) -> Mapping[str, list[str] | Tensor]:
@@ -49,16 +43,6 @@ class SubsetSource(Source):
             name: column[self.index] if isinstance(column, Tensor) else [column[row] for row in self.index.tolist()]
             for name, column in self.source.columns.items()
         }
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """How the whole was made."""
-        return self.source.provenance
-
-    @property
-    def place(self) -> Place | None:
-        """The layer that the whole comes from."""
-        return self.source.place
 
 
 class RowSubset:

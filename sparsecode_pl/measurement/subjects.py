@@ -114,7 +114,8 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
         for source in sources:
             # Data of one layer is used as it is, because a plugin may have changed how it is loaded.
             data = given if len(sources) == 1 else given.over(source)
-            layer = Layer(data.label, data, source.place)
+            label = data.label if given.remove is None else source.label  # a plugin's label does not tell of it
+            layer = Layer(label, data, source.place)
             if source.place is not None:
                 namesakes = models.setdefault(source.place.model, [])
                 if not any(given is other for other in namesakes):

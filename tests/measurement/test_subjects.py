@@ -1,7 +1,8 @@
 import pytest
+import torch
 from sparsecode_control import Gaussian, MatchedGaussian, RandomDictionary
 
-from sparsecode_pl.data import Control, SampledSource, TensorActivations
+from sparsecode_pl.data import ActivationDataModule, Control, SampledSource, TensorActivations, TensorSource
 from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.module import SparseCodingModule
 
@@ -86,3 +87,23 @@ def test_data_of_one_layer_is_loaded_as_its_plugin_does(layered):
     data = Doubled(layered((8,)).rows)
     measured, control = prepare(SparseCodingModule(8, expansion=2), data, [RandomDictionary()])
     assert measured.data is control.data is data
+
+
+class Words(ActivationDataModule):
+    """Rows of words in documents, under a label of the plugin's own."""
+
+    @property
+    def label(self):
+        return "words"
+
+    def sources(self):
+        random = torch.Generator().manual_seed(0)
+        columns = {"token_id": torch.arange(600) % 60, "document": torch.arange(600) // 20}
+        return [TensorSource(torch.randn(600, 16, generator=random), "words", columns=columns)]
+
+
+def test_data_tells_what_is_removed_and_its_controls_are_made_of_what_is_left():
+    data = Words(remove="token_mean")
+    measured, held_against = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, [MatchedGaussian()])
+    assert measured.label == measured.title == "words without token means"
+    assert len(held_against.data.rows) == len(data.rows) < 600

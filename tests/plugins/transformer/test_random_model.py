@@ -110,6 +110,17 @@ def test_it_is_a_control_of_a_store_that_was_filled(small, text, tmp_path, num, 
         assert torch.equal(random.rows[:], expected if num is None else expected[part.index])  # the same tokens
 
 
+def test_its_token_means_are_removed_where_those_of_the_data_are(small, text):
+    data = activations(small, text, layers=1, remove="token_mean")
+    random = data.over(RandomModel().of(data.source))
+    expected = activations(small, text, layers=1, random_weights=0, remove="token_mean")
+    assert torch.equal(random.rows[:], expected.rows[:])
+    assert {kind: rows.tolist() for kind, rows in random.row_sets.items()} == {
+        kind: rows.tolist() for kind, rows in expected.row_sets.items()
+    }
+    assert random.label == "llama with random weights 0 layer 1 without token means"
+
+
 def test_it_is_refused_where_the_model_is_no_longer_what_the_store_was_made_of(small, save_small, text, tmp_path):
     folder = save_small(tmp_path / "model", lambda model: None)
     activations(folder, text, layers="layers.*.mlp", store=str(tmp_path / "store")).prepare_data()

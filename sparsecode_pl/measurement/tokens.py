@@ -1,0 +1,48 @@
+"""How much of the activations is told by their tokens alone."""
+
+from torch import Tensor
+
+from sparsecode_pl.data import TOKEN, ActivationDataModule, TokenMeans
+from sparsecode_pl.metrics import ExplainedVariance
+
+_BATCH = 4096
+
+
+def token_identity(data: ActivationDataModule) -> dict[str, float]:
+    """The share of the variance that a table of token means explains: a baseline for what any dictionary explains.
+
+    The table (see `TokenMeans`) is made from the training rows alone. Each training row is predicted by the others of
+    its token; those without others are not counted, as nothing is known of unseen tokens.
+
+    Args:
+        data: the activations.
+
+    Returns:
+        `token_explained_variance` of the training rows and `heldout_token_explained_variance` of the held-out rows,
+        about the mean of the same rows, at most 1; without held-out rows only the first. Empty if the data has no
+        column of token types, if no two training rows are of one type, or with `stream`, whose training rows are
+        others.
+
+    Example:
+        >>> import torch
+        >>> from sparsecode_pl.data import SourceActivations, TensorSource
+        >>> token = torch.arange(60) % 30
+        >>> source = TensorSource(token[:, None] ** 2.0, columns={"token_id": token})
+        >>> token_identity(SourceActivations(source, val_split=0))  # the token tells everything
+        {'token_explained_variance': 1.0}
+    """
+    source, column = data.source, data.unseen_by or TOKEN
+    if column not in source.columns or source.stream is not None:
+        return {}
+    train = data.train_index
+    means = TokenMeans(source.rows, source.columns[column], train)
+    sets = {"": train[means.repeated[train]], "heldout_": data.heldout_index}
+    return {f"{prefix}token_explained_variance": _explained(means, rows) for prefix, rows in sets.items() if len(rows)}
+
+
+def _explained(means: TokenMeans, index: Tensor) -> float:
+    """Share of the variance of some rows that is explained."""
+    metric = ExplainedVariance(sync_on_compute=False)  # every process asks for all rows
+    for part in index.split(_BATCH):
+        metric.update(residual=means.residual(part), x=means.rows[part])
+    return float(metric.compute())
