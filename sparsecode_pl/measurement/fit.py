@@ -22,6 +22,7 @@ from sparsecode_pl.measurement.record import DICTIONARY, Fit, Level
 from sparsecode_pl.measurement.rows_shown import key
 from sparsecode_pl.measurement.shares import score_at_shares, score_rows
 from sparsecode_pl.measurement.subjects import Subject
+from sparsecode_pl.measurement.tokens import token_identity
 from sparsecode_pl.measurement.truth import truth_scores
 from sparsecode_pl.module import SparseCodingModule, record_names
 from sparsecode_pl.utilities.files import write_file
@@ -83,7 +84,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
             raise  # the other processes are waiting for this one
         error = f"{type(reason).__name__}: {reason}"
     dictionary.lam = training["lam"] if error else scores["lam"]
-    scores |= data.split.facts | {
+    scores |= token_identity(data) | data.split.facts | {
         "atoms_alive": alive,
         "num_atoms": dictionary.num_atoms,
         "rounds": trainer.current_epoch,
