@@ -35,7 +35,9 @@ class Split:
 
     Attributes:
         rows: row numbers by kind, ascending, int64, in the order of `ROWS`; kinds without rows are left out.
-        buckets: for each row the bucket of its group, (n,) int64, in [0, `BUCKETS`). Each kind is dealt on its own.
+        buckets: for each row the bucket of its group, (n,) int64, in [0, `BUCKETS`), the units that intervals resample.
+            Groups are documents or what else is held out as a whole, and, for unseen tokens, token types. Each kind of
+            rows is dealt on its own.
         num_distinct: number of rows that differ from each other.
         distinct_trained: number of training rows that differ from each other.
         num_types: number of token types; None without a column of them.
@@ -112,7 +114,7 @@ def split_rows(
     num_types = None if kinds is None else int(kinds.max()) + 1
     if val_split == 0:
         everything = {"train": torch.arange(n)}
-        buckets = _buckets(units, everything, seed)
+        buckets = _buckets(units, kinds, everything, seed)
         return Split(everything, buckets, num_classes, num_classes, num_types, num_types)
 
     alone = kinds is not None and by_rows and _one_class_each(kinds, classes)
@@ -157,7 +159,7 @@ def split_rows(
     index = {kind: mask.nonzero().flatten() for kind, mask in masks if mask.any()}
     return Split(
         rows=index,
-        buckets=_buckets(units, index, seed),
+        buckets=_buckets(units, kinds, index, seed),
         num_distinct=num_classes,
         distinct_trained=len(classes[train].unique()),
         num_types=num_types,
@@ -295,13 +297,17 @@ def _among(classes: Tensor, some: Tensor) -> Tensor:
     return there[classes]
 
 
-def _buckets(units: Tensor, kinds: Mapping[str, Tensor], seed: int) -> Tensor:
-    """Deal the groups of each kind into buckets of nearly equal numbers of groups."""
+def _buckets(units: Tensor, kinds: Tensor | None, index: Mapping[str, Tensor], seed: int) -> Tensor:
+    """Deal the groups of each kind of rows into buckets of nearly equal numbers of groups.
+
+    Unseen tokens are dealt by type: what varies most from one sample of them to another is which types it has.
+    """
     buckets = torch.zeros(len(units), dtype=torch.int64)
-    for number, index in enumerate(kinds.values()):
-        _, group = units[index].unique(return_inverse=True)
+    for number, (name, rows) in enumerate(index.items()):
+        by = kinds if name == "unseen" and kinds is not None else units
+        _, group = by[rows].unique(return_inverse=True)
         order = torch.randperm(int(group.max()) + 1, generator=generator(seed, _BUCKETS, number))
-        buckets[index] = order[group] % BUCKETS
+        buckets[rows] = order[group] % BUCKETS
     return buckets
 
 

@@ -401,7 +401,8 @@ def _with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) ->
     each = [_replicates(record) for record in records]
     for record, replicates, number in zip(records, each, control_of, strict=True):
         ratios = {} if number is None else ratios_to(records[number], record.scores)
-        found = {name: one.interval for name, one in replicates.items() if name in record.scores}
+        # In the order of the scores, for sums that were read back come in another one than they were taken in.
+        found = {name: replicates[name].interval for name in record.scores if name in replicates}
         for name in _COMPARED:
             if number is not None and name in replicates and name in each[number]:
                 found[f"{name}_ratio"] = each[number][name].over(replicates[name]).interval

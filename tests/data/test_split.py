@@ -129,10 +129,11 @@ def test_no_share_means_no_rows():
 def test_buckets_hold_whole_groups_in_nearly_equal_numbers():
     x, columns = text(n=20_000, documents=5000)
     done = split(x, columns)
-    for index in done.rows.values():
-        documents, buckets = columns["document"][index], done.buckets[index]
+    for kind, index in done.rows.items():
+        groups = columns["token_id" if kind == "unseen" else "document"]
+        documents, buckets = groups[index].long(), done.buckets[index]
         pairs = torch.stack([documents, buckets]).unique(dim=1)
-        assert pairs.shape[1] == len(documents.unique())  # one bucket a document
+        assert pairs.shape[1] == len(documents.unique())  # one bucket a group
         sizes = pairs[1].bincount(minlength=min(BUCKETS, pairs.shape[1]))
         assert sizes.max() - sizes.min() <= 1
 
