@@ -15,9 +15,10 @@ class CoActivity(Evaluation):
 
     - `co_activity_lift`: how many times as strongly as by chance two atoms that have met in some rows are active
       together in others. It is 1 for independent features, also where their directions are alike. Well above 1, and
-      above that of the controls, features form groups or trees. A dictionary then tends to merge those that fire
-      together, because that is sparser, and its S1 may be below that of the features.
-    - `S1_over_independent`: S1 over that of the same coefficients if the atoms were independent of each other.
+      above that of the controls, features form groups or trees. A dictionary tends to merge those that fire together,
+      because the objective is lower then, and its S1 is below that of the features.
+    - `S1_over_independent`: S1 over that of the same coefficients if the atoms were independent of each other. It is
+      above 1 with groups and trees, but also with heavy tails.
     """
 
     def metrics(self, codec: Codec) -> dict[str, Metric]:

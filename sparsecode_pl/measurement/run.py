@@ -87,11 +87,12 @@ def measure(
         `num_samples` of the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores),
         `train_lam`, `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for layers and their controls `model` and `layer`;
         for controls `control_of` (the data's name), `S1_ratio` (the data's S1 over the control's) and
-        `heldout_S1_ratio`; with known truth those of `truth_scores`. With `exact`, the scores
-        and ratios of the exact codes, such as `exact_S1`, `heldout_exact_S1` and `exact_S1_ratio`, and `coding_gap` and
-        `heldout_coding_gap`, the relative excess of the objective of the coder's codes (see `CodingGap`). With several
-        seeds the figures are means, and `spread` holds their standard deviations. Its attributes `folder`, `dictionary`
-        and `fits` give what was learnt.
+        `heldout_S1_ratio`; with known truth `half_active`, `oracle_S1`, `atom_recovery`, `matched_recovery`,
+        `matched_recovery_chance`, `support_precision` and `support_recall` (of held-out rows if there are any, see
+        `truth_scores`). With `exact`, the scores and ratios of the exact codes, such as `exact_S1`, `heldout_exact_S1`
+        and `exact_S1_ratio`, and `coding_gap` and `heldout_coding_gap`, the relative excess of the objective of the
+        coder's codes (see `CodingGap`). With several seeds the figures are means, and `spread` holds their standard
+        deviations. Its attributes `folder`, `dictionary` and `fits` give what was learnt.
 
     Raises:
         ValueError: an argument is out of its range, data, controls or module are wrong or do not fit together, or the

@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
 from sparsecode_pl.metrics.functional import average_coefficient_norm, co_activity_lift, s1_over_independent
+from sparsecode_pl.metrics.functional.co_activity import _lift
 
 
 def independent(n=2000, m=30, active=0.1, seed=0):
@@ -12,42 +14,43 @@ def independent(n=2000, m=30, active=0.1, seed=0):
     return torch.rand(n, m, generator=random) * (torch.rand(n, m, generator=random) < active)
 
 
-def test_lift_pair_by_pair():
+@pytest.mark.parametrize("lacking", [False, True], ids=["all", "one that a half lacks"])
+def test_mean_lift_pair_by_pair(lacking):
     codes = independent(40, 5, active=0.5)
     codes[:, 4] = codes[:, 3]
+    if lacking:
+        codes[20:, 1] = 0  # its lift is not known from that half, and it has no weight there
     halves = codes.double().numpy()[:20], codes.double().numpy()[20:]
     total = weights = 0.0
     for one, other in (halves, halves[::-1]):
-        for i in range(5):
-            for j in range(5):
+        known = other.any(axis=0).nonzero()[0]
+        for i in known:
+            for j in known:
                 if i != j:
                     weight = (one[:, i] * one[:, j]).sum()
                     total += weight * (other[:, i] * other[:, j]).mean() / other[:, i].mean() / other[:, j].mean()
                     weights += weight
-    assert float(co_activity_lift(codes)) == pytest.approx(total / weights)
-    assert float(co_activity_lift(codes.to_sparse_csr())) == pytest.approx(total / weights)
+    assert _lift(csr_matrix(codes.double().numpy())) == pytest.approx(total / weights)
 
 
-def test_an_atom_that_one_half_lacks_counts_there_as_little_as_one_that_is_never_active():
-    codes = independent(40, 5, active=0.5)
-    codes[20:, 1] = 0
-    alone = codes[:, [0, 2, 3, 4]]
-    assert float(co_activity_lift(codes)) == pytest.approx(float(co_activity_lift(alone)))
-
-
-def test_independent_atoms_have_a_lift_of_one_however_rare():
-    assert float(co_activity_lift(independent())) == pytest.approx(1, abs=0.05)
-    # 2,000 atoms, each active in two rows or so: pairs that meet by chance in one row would have a lift of hundreds.
-    assert float(co_activity_lift(independent(m=2000, active=0.001))) < 3
+@pytest.mark.parametrize(("m", "active"), [(30, 0.1), (30, 0.6), (300, 0.05), (2000, 0.005)])
+def test_independent_atoms_have_a_lift_of_one_however_rare_and_whatever_the_rows_sizes(m, active):
+    codes = independent(4000, m, active)
+    lift = float(co_activity_lift(codes))
+    assert lift == pytest.approx(1, abs=0.05 if active * m > 12 else 0.15)  # with few active atoms, chance plays in
+    sizes = torch.randn(4000, 1, generator=torch.Generator().manual_seed(9)).exp()
+    assert float(co_activity_lift(sizes * codes)) == pytest.approx(lift)
+    assert float(co_activity_lift(codes.to_sparse_csr())) == pytest.approx(lift)
 
 
 def test_groups_have_the_lift_that_they_were_made_with():
     random = torch.Generator().manual_seed(1)
-    gates = (torch.rand(8000, 10, generator=random) < 0.2).repeat_interleave(3, dim=1)
-    codes = independent(8000, 30, active=0.5, seed=2) * gates
-    # Pairs of a group have a lift of 5, others of 1. Of what is seen of an atom, 2 partners at 5 weigh against 27 at 1.
-    expected = (2 * 5 * 5 + 27) / (2 * 5 + 27)
-    assert float(co_activity_lift(codes)) == pytest.approx(expected, rel=0.05)
+    gates = (torch.rand(4000, 30, generator=random) < 0.2).repeat_interleave(10, dim=1)
+    codes = independent(4000, 300, active=0.5, seed=2) * gates
+    # Two of a group have a lift of 5, others of 1. Each atom is seen with 9 partners, 5 times as often, or with 290
+    # others. In rows with few open groups the shares are larger, which counts for the partners.
+    expected = (9 * 5 * 5 + 290) / (9 * 5 + 290)
+    assert expected < float(co_activity_lift(codes)) < 1.25 * expected
 
 
 def test_scale_does_not_matter():

@@ -14,15 +14,16 @@ from sparsecode_pl.utilities.seeding import generator
 def co_activity_lift(codes: Tensor) -> Tensor:
     """How many times as strongly as by chance two atoms are active together: a sign of groups, trees and merged atoms.
 
-    The lift of atoms i and j is mean(c_i c_j) / (mean(c_i) mean(c_j)), which is 1 if they are independent. The result
-    is the mean over all pairs of atoms, each pair weighted by the sum of c_i c_j. Weights are from one half of the
-    rows and lifts from the other (and the other way round), because pairs that met by chance in the same rows would
-    have a large lift. So it answers: two atoms are seen together in a row; how many times as strongly as by chance are
-    they active together in other rows? Coefficients, not counts, because small coefficients, of which there are many,
-    are largely cross-talk of atoms that are not orthogonal.
+    Of each row the shares p = c / sum(c) are taken, so that rows with large coefficients, which heavy-tailed data have,
+    make no difference. The lift of atoms i and j is mean(p_i p_j) / (mean(p_i) mean(p_j)). Its mean over all pairs,
+    each weighted by the sum of p_i p_j, answers: two atoms are seen together in a row; how many times as strongly as by
+    chance are they active together in other rows? Weights are from one half of the rows and lifts from the other (and
+    the other way round), because pairs that met by chance in the same rows would have a large lift. The result is this
+    mean over that of the same atoms made independent (see `s1_over_independent`), which is a little below 1, because
+    the shares of a row add up to 1.
 
-    It is above 1 also where some rows have larger coefficients than others throughout, as heavy-tailed data have:
-    compare it with controls. It is about 1 for independent features whose directions are alike.
+    It is 1 for independent atoms, also where their directions are alike. Shares are used, not counts, because small
+    coefficients, of which there are many, are largely cross-talk of atoms that are not orthogonal.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR, in random order of the rows. Holds a matrix (n/2, n/2), so give
@@ -35,17 +36,25 @@ def co_activity_lift(codes: Tensor) -> Tensor:
         ValueError: codes are not a float matrix, dense or CSR.
 
     Example:
-        >>> together = torch.tensor([[2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]).repeat(4, 1)  # two pairs, in turn
-        >>> co_activity_lift(together)
-        tensor(2., dtype=torch.float64)
-        >>> co_activity_lift(torch.ones(8, 4))
-        tensor(1., dtype=torch.float64)
+        >>> active = torch.rand(2000, 20, generator=torch.Generator().manual_seed(0)) < 0.3
+        >>> float(co_activity_lift(active.float()))  # doctest: +ELLIPSIS
+        1.0...
+        >>> pairs = active[:, :10].repeat(1, 2)  # each atom has a partner that is always active with it
+        >>> float(co_activity_lift(pairs.float())) > 1.2
+        True
     """
-    whole = _matrix(codes)
-    half = whole.shape[0] // 2
-    pairs = [(whole[:half], whole[half : 2 * half]), (whole[half : 2 * half], whole[:half])]
-    together, weight = (sum(parts) for parts in zip(*(_lift_and_weight(*pair) for pair in pairs), strict=True))
-    return torch.tensor(together / weight if weight > 0 else math.nan, dtype=torch.float64)
+    shares = _shares(_matrix(codes))
+    chance = _lift(_shares(_independent(shares)))
+    return torch.tensor(_lift(shares) / chance if chance > 0 else math.nan, dtype=torch.float64)
+
+
+def _lift(codes: csr_matrix) -> float:
+    """The mean lift of the pairs of atoms, weights and lifts from different halves of the rows; NaN without pairs."""
+    half = codes.shape[0] // 2
+    one, other = codes[:half], codes[half : 2 * half]
+    parts = [_lift_and_weight(one, other), _lift_and_weight(other, one)]
+    weight = sum(weight for _, weight in parts)
+    return sum(together for together, _ in parts) / weight if weight > 0 else math.nan
 
 
 def _lift_and_weight(weighing: csr_matrix, tested: csr_matrix) -> tuple[float, float]:
@@ -70,8 +79,9 @@ def s1_over_independent(codes: Tensor) -> Tensor:
     """S_1 over that of the same coefficients if the atoms were independent of each other: 1 if they are.
 
     Each atom's coefficients are moved on by a number of rows of its own, so that its frequency and its sizes stay, and
-    what it has to do with other atoms is lost. Above 1, some rows have many atoms and others few, as with groups and
-    trees: the mean number of active atoms is as before, but fewer rows have a largest coefficient.
+    what it has to do with other atoms is lost. Above 1, some rows have many or large coefficients and others few or
+    small ones, as with groups and trees, but also with heavy tails: all coefficients are as before, but fewer rows have
+    a large one.
 
     Args:
         codes: coefficients >= 0, (n, m), dense or CSR, in random order of the rows.
@@ -87,17 +97,32 @@ def s1_over_independent(codes: Tensor) -> Tensor:
         >>> 2.5 < float(s1_over_independent(alike)) < 2.9  # S1 = 3, of independent ones 0.3 / (1 - 0.9 ** 3) = 1.1
         True
     """
-    whole = _matrix(codes).tocoo()
-    n, m = whole.shape
+    whole = _matrix(codes)
+    if not whole.nnz:
+        return torch.tensor(math.nan, dtype=torch.float64)
+    largest, largest_moved = (float(each.max(axis=1).sum()) for each in (whole, _independent(whole)))
+    return torch.tensor(largest_moved / largest, dtype=torch.float64)
+
+
+def _independent(codes: csr_matrix) -> csr_matrix:
+    """The codes with each column moved on, in a circle, by a random number of rows of its own."""
+    (n, m), entries = codes.shape, codes.tocoo()
     shift = torch.randint(max(n, 1), (m,), generator=generator(0)).numpy()
-    moved = csr_matrix((whole.data, ((whole.row + shift[whole.col]) % max(n, 1), whole.col)), shape=(n, m))
-    largest, largest_moved = (float(each.max(axis=1).sum()) if n else 0.0 for each in (whole, moved))
-    return torch.tensor(largest_moved / largest if largest > 0 else math.nan, dtype=torch.float64)
+    return csr_matrix((entries.data, ((entries.row + shift[entries.col]) % max(n, 1), entries.col)), shape=(n, m))
+
+
+def _shares(codes: csr_matrix) -> csr_matrix:
+    """The codes with each row, unless it is empty, divided by its sum."""
+    sums = np.asarray(codes.sum(axis=1)).ravel()
+    return csr_matrix(diags(np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)) @ codes)
 
 
 def _matrix(codes: Tensor) -> csr_matrix:
+    """Codes as a SciPy matrix of float64, without stored zeros."""
     check_codes(codes)
     codes = codes.detach().cpu()
     codes = codes if codes.layout == torch.sparse_csr else codes.to_sparse_csr()
     parts = (codes.values().double(), codes.col_indices(), codes.crow_indices())
-    return csr_matrix(tuple(part.numpy() for part in parts), shape=tuple(codes.shape))
+    matrix = csr_matrix(tuple(part.numpy() for part in parts), shape=tuple(codes.shape))
+    matrix.eliminate_zeros()
+    return matrix
