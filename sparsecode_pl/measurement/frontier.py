@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from sparsecode_pl.data import ROWS
 from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, draw_curve, question
@@ -67,11 +68,21 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
                     thick=data,
                 )
             axes.set_yscale("log")
+            for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                which(FuncFormatter(_plain))
+            axes.tick_params(axis="y", which="minor", labelsize=7)
             axes.set_ylabel(name)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
+        shares = sorted({level["share"] for record in group for level in record["frontier"]})
+        column[-1].set_xticks(shares, [f"{share:g}" for share in shares])
         column[-1].set_xlabel("explained variance")
     add_legend(figure)
     everything = [record for group in groups for record in group]
     figure.suptitle(f"{question(everything)}\nScores of {ROWS[best]}; lower is sparser", fontsize=11)
     return figure
+
+
+def _plain(value: float, _: int) -> str:
+    """Labels of a logarithmic axis at 1, 2 and 5 times a power of ten."""
+    return f"{value:g}" if f"{value:e}"[0] in "125" else ""

@@ -16,6 +16,7 @@ _RESERVED = {
     *("data", "model", "layer", "control_of", "error", "spread", "intervals", "frontier", "fits", "folder"),
     *("num_samples", "lam", "train_lam", "atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms"),
     *("num_distinct", "num_types", "heldout_seen_share", "num_copies", "token_explained_variance"),
+    *("atom_stability", "atom_stability_chance"),
     *TRUTH_SCORES,
 }
 

@@ -163,6 +163,7 @@ class Record(Mapping[str, Any]):
             are fixed.
         frontier: where several shares of the variance were asked for, the `share` and, as in the record itself, all
             scores, ratios and intervals there, by ascending share.
+        stability: of several fits, how alike their dictionaries are; see `with_stability`.
     """
 
     data: str
@@ -174,6 +175,7 @@ class Record(Mapping[str, Any]):
     stored_spread: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)
     frontier: tuple[dict[str, Any], ...] = ()
+    stability: dict[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -219,7 +221,7 @@ class Record(Mapping[str, Any]):
     def _entries(self) -> dict[str, Any]:
         names = {"data": self.data, "model": self.model, "layer": self.layer, "control_of": self.control_of}
         entries: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
-        entries |= self.scores | self.ratios
+        entries |= self.scores | self.ratios | self.stability
         if self.stored_spread or (len(self.fits) > 1 and self.error is None):
             entries["spread"] = self.spread
         if self.intervals:
@@ -267,7 +269,8 @@ class Record(Mapping[str, Any]):
         )
         ratios = _ratios(content)
         names = (content["data"], tuple(fits), model, layer, control_of)
-        return cls(*names, ratios, intervals=intervals, frontier=frontier)
+        stability = {name: float(value) for name, value in content.items() if name.startswith("atom_stability")}
+        return cls(*names, ratios, intervals=intervals, frontier=frontier, stability=stability)
 
     @classmethod
     def from_format_1(cls, content: Mapping[str, Any]) -> "Record":

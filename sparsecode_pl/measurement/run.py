@@ -25,11 +25,13 @@ from sparsecode_pl.measurement.record import (
     with_ratios,
 )
 from sparsecode_pl.measurement.report import print_table, show_in_tensorboard, write_report
+from sparsecode_pl.measurement.stability import with_stability
 from sparsecode_pl.measurement.subjects import Subject, prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import Evaluation
 from sparsecode_pl.utilities.plain import plain_attributes, to_json
+from sparsecode_pl.utilities.ranks import from_rank_zero
 
 
 class MeasurementError(RuntimeError):
@@ -83,16 +85,26 @@ def measure(
         settings: goes into `results.json`; the module's hyper-parameters and the options if None.
 
     Returns:
-        One record for each data set, a mapping: `data`, then `S1`, `L_norm`, `N0`, `L`, `explained_variance` and
-        `num_samples` of the training rows and, with the prefix `heldout_`, of the held-out rows, `lam` (of the scores),
-        `train_lam`, `atoms_alive`, `num_atoms`, `rounds`, `seconds`; for layers and their controls `model` and `layer`;
-        for controls `control_of` (the data's name), `S1_ratio` (the data's S1 over the control's) and
-        `heldout_S1_ratio`; with known truth `half_active`, `oracle_S1`, `atom_recovery`, `matched_recovery`,
-        `matched_recovery_chance`, `support_precision` and `support_recall` (of held-out rows if there are any, see
-        `truth_scores`). With `exact`, the scores and ratios of the exact codes, such as `exact_S1`, `heldout_exact_S1`
-        and `exact_S1_ratio`, and `coding_gap` and `heldout_coding_gap`, the relative excess of the objective of the
-        coder's codes (see `CodingGap`). With several seeds the figures are means, and `spread` holds their standard
-        deviations. Its attributes `folder`, `dictionary` and `fits` give what was learnt.
+        One record for each data set, a mapping. Its attributes `folder`, `dictionary` and `fits` give what was learnt.
+
+        - `data`; for layers and their controls `model` and `layer`; for controls `control_of`, the data's name.
+        - `S1`, `L_norm`, `N0`, `L`, `explained_variance` and `num_samples` of the training rows, with the prefix
+          `heldout_` those of the held-out rows, and with `unseen_` those of unseen tokens, as far as there are such
+          rows (see `ActivationDataModule`). `intervals` has 95 % intervals by the same names.
+        - For controls, the data's S1 over the control's: `S1_ratio`, `heldout_S1_ratio` and `unseen_S1_ratio`.
+        - `lam`, the penalty of the scores, `train_lam`, that of training, `atoms_alive`, `num_atoms`, `rounds`,
+          `seconds`. With `explained_variance`, each kind of rows is scored at a penalty of its own: `lam` is that of
+          the training rows, and `heldout_lam` and `unseen_lam` are those of the others.
+        - About the rows: `num_distinct`, how many are different; `num_copies`, how many are left out because they
+          equal training rows; with a column of tokens `num_types`, `heldout_seen_share`, the share of the rows in
+          held-out documents whose token was trained on, and `token_explained_variance` (see `token_identity`).
+        - With `exact`, scores and ratios of the exact codes, such as `exact_S1` and `heldout_exact_S1_ratio`, and
+          `coding_gap`, the relative excess of the objective of the coder's codes (see `CodingGap`).
+        - With known truth `half_active`, `oracle_S1`, `atom_recovery`, `matched_recovery`, `matched_recovery_chance`,
+          `support_precision` and `support_recall`, of held-out rows if there are any (see `truth_scores`).
+        - With several seeds the figures are means, `spread` has their standard deviations, and `atom_stability` says
+          how alike the dictionaries are (see `with_stability`).
+        - With several shares, `frontier`: for each, ascending, its `share` and the scores, ratios and intervals there.
 
     Raises:
         ValueError: an argument is out of its range, data, controls or module are wrong or do not fit together, or the
@@ -154,6 +166,9 @@ def measure_subjects(
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the second of the first
         rank_zero_info(f"interrupted after {len(fits)} of {len(folders)} fits; to make the others, resume {run}")
         raise
+    if plan.seeds > 1:
+        results = from_rank_zero(partial(with_stability, results))
+        rank_zero_only(write_report)(results)
     rank_zero_only(_finish)(results)
     if failures:
         failed = sum(record.error is not None for record in results.records)
