@@ -17,7 +17,7 @@ class TransformerActivations(ActivationDataModule):
     One forward pass over the text captures the activations of all layers. They are kept in memory, or in a store on
     disk. Padding is left out, and special tokens too unless you ask for them. Activations are float32, whatever dtype
     the model computes in. `sparsecode measure` takes several layers and learns a dictionary for each; `sparsecode fit`
-    takes one. Held-out rows are tokens drawn at random, so their neighbours may be among the training rows.
+    takes one. Whole documents are held out, and some token types are left out of training altogether.
 
     With `stream`, activations are computed on the fly during training and mixed through a buffer. The first
     `num_activations` of the text are then only scored.

@@ -70,7 +70,7 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
             axes.set_yscale("log")
             for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
                 which(FuncFormatter(_plain))
-            axes.tick_params(axis="y", which="minor", labelsize=7)
+            axes.tick_params(axis="y", which="both", labelsize=8)
             axes.set_ylabel(name)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
