@@ -1,7 +1,7 @@
 """Finding codes, given atoms and activations.
 
 `greedy_encode` is the paper's coefficient step (appendix C), `lasso_encode` finds the exact codes that it approximates,
-with a certificate, and `refined_encode` comes close to these at less than twice the cost of the greedy step. A `Coder`
+with a certificate, and `refined_encode` comes close to these in about twice the greedy step's time. A `Coder`
 is a configured method: `GreedyCoder`, the default, `RefinedCoder`, `LassoCoder` or `MatchingPursuitCoder`. Bound to
 atoms it is a `BoundCoder`, which keeps what it has computed for them. `reconstruct` turns codes back into activations.
 Codes are sparse CSR tensors (n, m) throughout.

@@ -41,7 +41,7 @@ class GreedyCoder(Coder):
 class RefinedCoder(Coder):
     """Greedy codes refined by a fixed number of coordinate descent sweeps; see `refined_encode`.
 
-    Where many atoms are active these codes are nearly exact, and cost less than twice as much as the greedy step's.
+    Where many atoms are active these codes are nearly exact, and take about twice as long as the greedy step's.
 
     Args:
         rounds: rounds of refinement, >= 1; each but the first adds atoms.

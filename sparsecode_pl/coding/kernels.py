@@ -203,36 +203,45 @@ def sweep_rows(
     values: np.ndarray,
     half: Any,
     sweeps: int,
+    known: bool,
 ) -> None:
     """Over-relaxed coordinate descent over the atoms that are listed for each sample.
 
     Args:
-        residuals: the samples, (n, d); they become the residuals of the new codes.
+        residuals: the residuals of the codes, or the samples, (n, d); they become the residuals of the new codes.
         atoms: (m, d).
         crow: where the codes of each sample begin in the next two, and where the last end, (n + 1,).
         cols: atoms.
         values: their codes, >= 0; they are overwritten, and may become 0.
         half: lam / 2, of the dtype of `residuals`.
         sweeps: number of sweeps.
+        known: whether `residuals` are those of the codes.
     """
     kind = residuals.dtype.type
     for sample in range(len(residuals)):
         residual = residuals[sample]
-        for t in range(crow[sample], crow[sample + 1]):
+        first, last = crow[sample], crow[sample + 1]
+        before, move = atoms[0], kind(0)  # a move that the residual does not account for yet
+        for t in range(first, first if known else last):
             atom, a = atoms[cols[t]], values[t]
             for i in range(len(residual)):
                 residual[i] -= a * atom[i]
         for _ in range(sweeps):
-            for t in range(crow[sample], crow[sample + 1]):
+            for t in range(first, last):
                 atom = atoms[cols[t]]
                 dot = kind(0)
-                for i in range(len(residual)):
-                    dot += atom[i] * residual[i]
-                move = max(kind(RELAXATION) * (dot - half), -values[t])
-                if move != 0:
-                    values[t] += move
+                if move != 0:  # one pass for both, since memory is slower than arithmetic
                     for i in range(len(residual)):
-                        residual[i] -= move * atom[i]
+                        residual[i] -= move * before[i]
+                        dot += atom[i] * residual[i]
+                else:
+                    for i in range(len(residual)):
+                        dot += atom[i] * residual[i]
+                move = max(kind(RELAXATION) * (dot - half), -values[t])
+                values[t] += move
+                before = atom
+        for i in range(len(residual)):
+            residual[i] -= move * before[i]
 
 
 @kept_on_disk

@@ -45,15 +45,14 @@ def refined_numba(x: Tensor, atoms: Tensor, lam: float, start: Tensor, rounds: i
             crow = start_crow[rows.start : rows.stop + 1]
             inside = slice(crow[0], crow[-1])
             crow, cols, values = crow - crow[0], start_cols[inside], start_values[inside].copy()
-            residuals = np.empty(part.shape, kind)
+            residuals = np.array(part, order="C")
             for number in range(rounds):
                 if number:
                     product: Any = torch.mm(torch.from_numpy(residuals), transposed, out=dots[: len(part)]).numpy()
                     new_crow = np.empty_like(crow)
                     total = select_rows(product, half, crow, cols, values, new_crow, cols_buffer, values_buffer)
                     crow, cols, values = new_crow, cols_buffer[:total].copy(), values_buffer[:total].copy()
-                residuals[:] = part
-                sweep_rows(residuals, dictionary, crow, cols, values, half, sweeps)
+                sweep_rows(residuals, dictionary, crow, cols, values, half, sweeps, number > 0)
             kept = values > 0
             ends = np.concatenate([[0], kept.cumsum()])
             return np.diff(ends[crow]), cols[kept], values[kept]
