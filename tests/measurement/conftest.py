@@ -29,15 +29,15 @@ def _words(**settings) -> SourceActivations:
     """Rows that token and place tell: 1,200 of them, of 150 token types in 60 documents."""
     random = torch.Generator().manual_seed(0)
     token = torch.multinomial(1 / torch.arange(1.0, 151), 1200, replacement=True, generator=random)
-    place = torch.randint(12, (1200,), generator=random)
+    place = torch.randint(40, (1200,), generator=random)
     features = torch.nn.functional.normalize(torch.randn(16, 8, generator=random))
-    parts = torch.rand(150 * 12, 16, generator=random)
-    of_token = (torch.rand(150, 1, 16, generator=random) < 0.15).expand(-1, 12, -1).reshape(-1, 16)
-    of_place = torch.rand(150 * 12, 16, generator=random) < 0.1
+    parts = torch.rand(150 * 40, 16, generator=random)
+    of_token = (torch.rand(150, 1, 16, generator=random) < 0.15).expand(-1, 40, -1).reshape(-1, 16)
+    of_place = torch.rand(150 * 40, 16, generator=random) < 0.1
     rows = ((of_token | of_place) * parts) @ features
     rows += 0.05 * torch.randn(rows.shape, generator=random)
     columns = {"token_id": token, "document": torch.arange(1200) // 20}
-    source = TensorSource(rows[12 * token + place], label="words", columns=columns)
+    source = TensorSource(rows[40 * token + place], label="words", columns=columns)
     return SourceActivations(source, **{"batch_size": 128, "batches_per_round": 6, **settings})
 
 
