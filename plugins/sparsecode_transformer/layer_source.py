@@ -130,8 +130,10 @@ class LayerSource(Source):
         self._stream = LayerStream(capture, layer, buffer_size, refill_share, seed) if capture.stream_follows else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the columns, if the activations are in memory: another process must not capture them again."""
-        if self._rows is not None and self.capture.store is None:
+        """With the columns, if the activations are in memory: another process cannot read them from a store."""
+        if self.capture.store is not None:
+            return {name: value for name, value in self.__dict__.items() if name != "columns"}
+        if self._rows is not None:
             _ = self.columns
         return self.__dict__
 

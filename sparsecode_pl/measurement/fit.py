@@ -75,7 +75,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
                 dictionary.lam = scores.get(key(kind, "lam"), scores["lam"])
                 values = score_rows(dictionary, data, kind, plan.evaluations)
                 sums |= take_sums(values, kind)
-                _log(trainer, kind, _numbers(values))
+                _log(trainer, f"explained_{plan.shares[0]:g}/{kind}" if plan.shares else kind, _numbers(values))
                 scores |= {key(kind, name): value for name, value in _numbers(values).items()}
     except ShareNotReachedError as reason:
         error = str(reason)
@@ -133,7 +133,7 @@ def _levels(
                 raise ShareNotReachedError(reason)
             rank_zero_warn(f"{data.label}: {reason}. The scores there are left out")
     levels = []
-    for share in found["train"].values:
+    for share in (share for share in shares if share in found["train"].values):
         scores: dict[str, float] = {}
         sums: dict[str, Array] = {}
         for kind, at in found.items():

@@ -166,6 +166,8 @@ def _cells(
     # Unseen tokens have no token means: what these explain is said of held-out rows.
     rows = {name: "heldout" if name == "token_explained_variance" else own for name in others}
     cells += [_cell(record, key(rows[name], name), form) for name, form in others.items()]
+    # At a share of the variance each kind of rows has a penalty of its own.
+    once = {key(own, name) if key(own, name) in record else name: form for name, form in once.items()}
     return cells + [_cell(record, name, form) for name, form in once.items()]
 
 

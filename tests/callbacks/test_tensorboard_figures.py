@@ -3,12 +3,14 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparsecode_pl.callbacks import AdaptivePenalty, TensorBoardFigures
+from sparsecode_pl.callbacks import AdaptivePenalty, TensorBoardFigures, tensorboard_figures
 from sparsecode_pl.callbacks.tensorboard_figures import coefficient_figure, frequency_figure
+from sparsecode_pl.data import SourceActivations, TensorSource
 from sparsecode_pl.module import SparseCodingModule
 
 SCORES = {"S1", "L_norm", "N0", "L", "explained_variance"}
@@ -18,7 +20,7 @@ SCORES = {"S1", "L_norm", "N0", "L", "explained_variance"}
 def logged(data, fit, tmp_path):
     """Fits with TensorBoard, and returns the trainer and what TensorBoard will show."""
 
-    def logged(module, *callbacks, **settings):
+    def logged(module, *callbacks, data=data, **settings):
         logger = TensorBoardLogger(tmp_path, name="run", version=0, default_hp_metric=False)
         trainer = fit(module, data, *callbacks, logger=logger, **settings)
         return trainer, EventAccumulator(
@@ -81,16 +83,36 @@ def test_the_logged_penalty_is_the_one_in_use(logged):
     np.testing.assert_allclose([point.value for point in events.Scalars("lam")], expected, rtol=1e-6)
 
 
+def test_unseen_tokens_have_curves_and_a_place_in_the_figure(logged, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        tensorboard_figures, "coefficient_figure", lambda *what: drawn.append(what) or coefficient_figure(*what)
+    )
+    rows = torch.randn(800, 16, generator=torch.Generator().manual_seed(0))
+    columns = {"token_id": torch.arange(800) % 40, "document": torch.arange(800) // 20}
+    text = SourceActivations(TensorSource(rows, columns=columns), batch_size=128, batches_per_round=3)
+    trainer, events = logged(SparseCodingModule(16, expansion=2, lam=0.5), TensorBoardFigures(), data=text)
+    for name in SCORES:
+        (point,) = events.Scalars(f"unseen/{name}")
+        assert point.value == pytest.approx(float(trainer.callback_metrics[f"unseen/{name}"]), rel=1e-6)
+    assert len(events.Images("coefficients")) == 1
+    ((counts, _),) = drawn
+    assert list(counts) == ["train", "heldout", "unseen"]
+    module = trainer.lightning_module
+    for kind, index in text.row_sets.items():
+        assert counts[kind].sum() == module(rows[index]).values().numel()
+
+
 EDGES = np.logspace(-3, 3, 13)
 
 
 def test_the_histogram_is_a_density_in_decades():
-    train, heldout = np.zeros(12), np.zeros(12)
-    train[4:8], heldout[5] = [1, 5, 3, 1], 7
-    figure = coefficient_figure({"train": train, "heldout": heldout}, EDGES)
+    train, heldout, unseen = np.zeros(12), np.zeros(12), np.zeros(12)
+    train[4:8], heldout[5], unseen[6] = [1, 5, 3, 1], 7, 2
+    figure = coefficient_figure({"train": train, "heldout": heldout, "unseen": unseen}, EDGES)
     axes = figure.axes[0]
     steps = {patch.get_label(): patch.get_data() for patch in axes.patches}
-    assert set(steps) == {"training rows", "held-out rows"}
+    assert set(steps) == {"training rows", "held-out rows", "unseen tokens"}
     for values, edges, _ in steps.values():
         assert (values * np.diff(np.log10(edges))).sum() == pytest.approx(1)
     assert np.argmax(steps["training rows"].values) == 5

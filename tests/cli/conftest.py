@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from sparsecode_synthetic import SparseLinear
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparsecode_pl.cli import main
+from sparsecode_pl.data import generator, write_store
 from sparsecode_pl.module import SparseCodingModule
 
 
@@ -101,6 +103,17 @@ def final_scores() -> Callable[[Path], dict[str, float]]:
         return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
 
     return final_scores
+
+
+@pytest.fixture(scope="session")
+def text_words(tmp_path_factory, quiet) -> list[str]:
+    """Words that name activations of text in a store, with the token and the document of each, and a short round."""
+    random = generator(0)
+    columns = {"token_id": torch.arange(800) % 50, "document": torch.arange(800) // 16}
+    rows = torch.randn(800, 8, generator=random).clamp_min(0.5)
+    path = write_store(tmp_path_factory.mktemp("text") / "store", [{"mlp": rows, **columns}], source={"model": "tiny"})
+    short = ["--data.batch_size=128", "--data.batches_per_round=2", "--trainer.max_epochs=1"]
+    return ["--data=ActivationStore", f"--data.path={path}", *short, *quiet]
 
 
 @pytest.fixture

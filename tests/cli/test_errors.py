@@ -121,16 +121,40 @@ class Broken(ActivationDataModule):
         (["--seeds=0"], ["seeds is 0: give at least 1"]),
         (["--jobs=0"], ["jobs is 0: give at least 1"]),
         (["--explained_variance=98"], ["explained_variance is 98.0: give a share in (0, 1), such as 0.98"]),
+        (["--explained_variance=[0.9,0.8,0.9]"], ["explained_variance is [0.9, 0.8, 0.9]: give each share once"]),
+        (["--explained_variance=[0.9,98]"], ["explained_variance is 98.0: give a share in (0, 1), such as 0.98"]),
+        (["--data.heldout_by=speaker"], ["heldout_by is 'speaker', but the columns of the rows are none at all"]),
         (["--truth", "--also+=Gaussian", "--also.d_model=16"], ["truth is true, but Gaussian has no known answer"]),
         (["--exact", "--evaluations+=ExactCodes"], ["evaluation ExactCodes gives coding_gap"]),
         (["--controls+=Gaussian", "--controls.d_model=8"], ["d_model is 8, but SparseLinear a=1.5 has width 16"]),
     ],
-    ids=["seeds", "jobs", "share", "truth", "twice", "width"],
+    ids=["seeds", "jobs", "share", "a share twice", "one of several shares", "column", "truth", "twice", "width"],
 )
 def test_a_bad_measurement_is_refused(refused, options, parts, measure_words):
     message = refused(*measure_words, *options)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--data.heldout_by=documents"],
+            "heldout_by is 'documents', but the columns of the rows are token_id, document",
+        ),
+        (["--data.unseen_by=token"], "unseen_by is 'token', but the columns of the rows are token_id, document: give"),
+        (["--data.unseen_split=1"], "unseen_split is 1.0: give a share in [0, 1), 0 to keep all tokens in training"),
+    ],
+    ids=["heldout_by", "unseen_by", "unseen_split"],
+)
+def test_a_split_that_there_cannot_be_is_refused(refused, options, message, text_words):
+    assert message in refused("measure", *text_words, *options)
+
+
+def test_a_column_that_no_layer_has_is_refused(refused, store, quiet):
+    message = refused("measure", "--data=ActivationStore", f"--data.path={store}", *quiet, "--data.heldout_by=tokens")
+    assert "heldout_by is 'tokens', but the columns of the rows are token, position: give one of them" in message
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from sparsecode_pl.cli import main
+from sparsecode_pl.module import SparseCodingModule
 
 
 def test_measure_holds_data_against_controls_by_their_short_names(here, capsys, measure_words):
@@ -114,3 +115,37 @@ class CountRows(Evaluation):
     main([*measure_words, *own, "--model.lam=0.1", "--data.batches_per_round=1", "--output=out", "--jobs=1"])
     (record,) = json.loads((here / "out" / "version_0" / "results.json").read_text())["results"]
     assert (record["counted"], record["heldout_counted"]) == (3 * 450, 3 * 50)
+
+
+@pytest.mark.parametrize("shares", [[0.8], [0.8, 0.9, 0.6]], ids=["one", "several"])
+def test_measure_takes_several_shares_and_resumes_with_the_same(here, capsys, measure_words, monkeypatch, shares):
+    given = str(shares).replace(" ", "") if len(shares) > 1 else str(shares[0])
+    words = [*measure_words, f"--explained_variance={given}", "--model.lam=0.1", "--model.expansion=3", "--jobs=1"]
+    main([*words, "--output=out"])
+    run = here / "out" / "version_0"
+    before = (run / "results.json").read_text()
+    (record,) = json.loads(before)["results"]
+    assert 0.8 <= record["explained_variance"] < 0.81
+    assert [level["share"] for level in record.get("frontier", [])] == (sorted(shares) if len(shares) > 1 else [])
+    assert (run / "frontier.png").is_file() == (len(shares) > 1)
+    table = "S1 of held-out rows where the codes explain a share of"
+    assert (table in " ".join(capsys.readouterr().out.split())) == (len(shares) > 1)
+    monkeypatch.setattr(SparseCodingModule, "training_step", lambda *_: pytest.fail("training has begun"))
+    main([*words, f"--resume={run}"])
+    assert (run / "results.json").read_text() == before
+
+
+def test_measure_scores_unseen_tokens_of_text(here, capsys, text_words):
+    words = ["measure", *text_words, "--model.lam=0.5", "--model.expansion=2", "--jobs=1", "--output=out"]
+    main([*words, "--controls+=RepeatedGaussian"])
+    main([*words, "--data.heldout_by=rows", "--data.unseen_split=0"])
+    (text, control), (rows,) = (
+        json.loads((here / "out" / f"version_{number}" / "results.json").read_text())["results"] for number in range(2)
+    )
+    shown = capsys.readouterr().out
+    assert text["unseen_S1"] >= 1
+    assert control["unseen_S1_ratio"] == pytest.approx(text["unseen_S1"] / control["unseen_S1"])
+    assert text["num_types"] == rows["num_types"] == 50
+    assert "Training rows / held-out rows / unseen tokens" in shown
+    assert (rows["num_samples"], rows["heldout_num_samples"]) == (720, 80)
+    assert not [name for name in rows if name.startswith("unseen")]

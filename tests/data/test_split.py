@@ -185,3 +185,37 @@ def test_the_data_module_splits_by_the_columns_of_its_source():
     assert not unseen & {tuple(row) for row in trained.tolist()}
     control = data.over(TensorSource(torch.randn(50, 3)), control=True)
     assert list(control.row_sets) == ["train", "heldout"]
+
+
+def test_a_control_of_the_same_columns_is_split_as_the_data_is():
+    x, columns = text()
+    data = SourceActivations(TensorSource(x, columns=columns), batch_size=64, heldout_by="document")
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    control = data.over(TensorSource(noise, columns=dict(columns)), control=True)
+    assert control.row_sets.keys() == data.row_sets.keys()
+    assert all(torch.equal(control.row_sets[kind], index) for kind, index in data.row_sets.items())
+    assert torch.equal(control.split.buckets, data.split.buckets)
+    assert control.split.num_distinct == len(noise)
+    # Rows that are equal only in the control are on one side there, too.
+    noise[data.heldout_index[0]] = noise[data.train_index[0]]
+    repeated = data.over(TensorSource(noise, columns=dict(columns)), control=True)
+    assert torch.equal(repeated.heldout_index, data.heldout_index[1:])
+
+
+@pytest.mark.parametrize("heldout_by", [None, "document"])
+def test_a_control_without_the_columns_is_split_by_rows(heldout_by):
+    x, columns = text()
+    data = SourceActivations(TensorSource(x, columns=columns), batch_size=64, heldout_by=heldout_by)
+    noise = torch.randn(500, 3, generator=torch.Generator().manual_seed(1))
+    control = data.over(TensorSource(noise), control=True)
+    alone = TensorActivations(noise)
+    assert list(control.row_sets) == ["train", "heldout"]
+    assert all(torch.equal(control.row_sets[kind], index) for kind, index in alone.row_sets.items())
+
+
+def test_a_column_that_is_not_there_is_refused_where_the_source_is_another_layer():
+    x, columns = text()
+    data = SourceActivations(TensorSource(x, columns=columns), heldout_by="documant")
+    for use in (lambda: data.setup(), lambda: data.over(TensorSource(x, columns=columns)).setup()):
+        with pytest.raises(ValueError, match=r"heldout_by is 'documant', .* are token_id, document: give one of them"):
+            use()

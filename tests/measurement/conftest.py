@@ -19,10 +19,32 @@ def _data(**settings) -> SparseLinear:
     return SparseLinear(d_model=16, **{**defaults, **settings})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_data() -> Callable[..., SparseLinear]:
     """Makes small problems with a known answer."""
     return _data
+
+
+def _words(**settings) -> SourceActivations:
+    """Rows that token and place tell: 1,200 of them, of 150 token types in 60 documents."""
+    random = torch.Generator().manual_seed(0)
+    token = torch.multinomial(1 / torch.arange(1.0, 151), 1200, replacement=True, generator=random)
+    place = torch.randint(40, (1200,), generator=random)
+    features = torch.nn.functional.normalize(torch.randn(16, 8, generator=random))
+    parts = torch.rand(150 * 40, 16, generator=random)
+    of_token = (torch.rand(150, 1, 16, generator=random) < 0.15).expand(-1, 40, -1).reshape(-1, 16)
+    of_place = torch.rand(150 * 40, 16, generator=random) < 0.1
+    rows = ((of_token | of_place) * parts) @ features
+    rows += 0.05 * torch.randn(rows.shape, generator=random)
+    columns = {"token_id": token, "document": torch.arange(1200) // 20}
+    source = TensorSource(rows[40 * token + place], label="words", columns=columns)
+    return SourceActivations(source, **{"batch_size": 128, "batches_per_round": 6, **settings})
+
+
+@pytest.fixture(scope="session")
+def words() -> Callable[..., SourceActivations]:
+    """Makes small text, of which some rows are copies of others."""
+    return _words
 
 
 @pytest.fixture
@@ -68,6 +90,7 @@ def layered() -> type[ActivationDataModule]:
             features = torch.nn.functional.normalize(torch.randn(2 * width, width, generator=random))
             active = torch.rand(300, len(features), generator=random) < 0.1
             rows = active * torch.rand(active.shape, generator=random) @ features
+            rows += 1e-3 * torch.randn(rows.shape, generator=random)  # no two are equal, which would move the split
             return TensorSource(rows, label=f"{model} layer {number}", place=Place(model, str(number)))
 
         def over(self, source: Source, *, control: bool = False) -> ActivationDataModule:

@@ -58,9 +58,11 @@ def test_the_exact_scores_stand_beside_those_of_the_coder(measured):
     for number, (record, other) in enumerate(zip(records, plain, strict=True)):
         ratios = {"exact_S1_ratio", "heldout_exact_S1_ratio"} if number else set()
         assert record.keys() - other.keys() == NEW | ratios
-        assert {name: record[name] for name in other.keys() - {"seconds"}} == {
-            name: value for name, value in other.items() if name != "seconds"
-        }
+        same = other.keys() - {"seconds", "intervals"}
+        assert {name: record[name] for name in same} == {name: other[name] for name in same}
+        bounds = {"exact_duality_gap", "heldout_exact_duality_gap"}  # of which there are no intervals
+        assert record["intervals"].keys() - other["intervals"].keys() == NEW - bounds | ratios
+        assert {name: record["intervals"][name] for name in other["intervals"]} == other["intervals"]
 
 
 def test_they_are_those_of_the_saved_dictionary_at_the_penalty_for_scoring(measured, layered):
@@ -68,9 +70,10 @@ def test_they_are_those_of_the_saved_dictionary_at_the_penalty_for_scoring(measu
     layer = layered((8,))
     layer.setup("fit")
     for record, name in ((records[0], "0-toy_layer_0"), (records[2], "2-RandomDictionary")):
-        dictionary, lam = Dictionary.from_pretrained(folder / name / "dictionary").double(), record["lam"]
-        assert lam != record["train_lam"]
+        dictionary = Dictionary.from_pretrained(folder / name / "dictionary").double()
         for rows, index in (("", layer.train_index), ("heldout_", layer.heldout_index)):
+            lam = record[f"{rows}lam"]
+            assert lam != record["train_lam"]
             x = dictionary.standardise(layer.rows[index].double())
             codes, _, _ = lasso_encode(x, dictionary.atoms, lam, tol=1e-8, max_iter=100_000)
             residual = (x - codes.to_dense() @ dictionary.atoms).detach()
@@ -167,13 +170,18 @@ def table(records):
 def test_the_table_has_a_line_below_each_for_the_exact_codes(measured):
     (_, records), _ = measured
     lines = [" ".join(line.split()) for line in table(records).splitlines()]
-    rows = [line for line in lines if " / " in line and line[0] != "T"]
+    first, *_ = (number for number, line in enumerate(lines) if line.startswith("exact codes"))
+    rows = [line for line in lines[first - 1 :] if "[" in line and line[0] != "["]
     assert len(rows) == 6
-    for record, first, second in zip(records, rows[::2], rows[1::2], strict=True):
-        assert f"{record['S1']:#.3g} / {record['heldout_S1']:#.3g}" in first
-        assert f" {100 * record['coding_gap']:.1f} / {100 * record['heldout_coding_gap']:.1f} " in first
-        assert second.startswith(f"exact codes {record['exact_S1']:#.3g} / {record['heldout_exact_S1']:#.3g}")
-        ratio = f"{record.get('exact_S1_ratio', 0):.2f} / {record.get('heldout_exact_S1_ratio', 0):.2f}"
-        assert second.endswith(ratio) == ("control_of" in record)
+    for record, above, below in zip(records, rows[::2], rows[1::2], strict=True):
+        low, high = record["intervals"]["heldout_S1"]
+        figures = f"{record['S1']:#.3g} {record['heldout_S1']:#.3g} [{low:#.3g}, {high:#.3g}]"
+        assert figures in above
+        assert f" {100 * record['heldout_coding_gap']:.1f} {record['heldout_lam']:.3g} " in above
+        low, high = record["intervals"]["heldout_exact_S1"]
+        figures = f"{record['exact_S1']:#.3g} {record['heldout_exact_S1']:#.3g} [{low:#.3g}, {high:#.3g}]"
+        assert below.startswith(f"exact codes {figures}")
+        if "control_of" in record:
+            assert below.startswith(f"exact codes {figures} {record['heldout_exact_S1_ratio']:.2f} [")
     assert len([line for line in lines if line.startswith("Exact codes minimise")]) == 1
     assert "gap, %" in table(records)

@@ -89,7 +89,7 @@ TRAINING_STEP = SparseCodingModule.training_step
     ("change", "message"),
     [
         ({"seeds": 3}, "seeds is 3, but the run in .* was made with 2: give the same, or leave out resume"),
-        ({"explained_variance": 0.9}, r"explained_variance is 0.9, but the run in .* was made with None"),
+        ({"explained_variance": 0.9}, r"explained_variance is \[0.9\], but the run in .* was made with None"),
         ({"exact": True}, r"evaluations is \[.*'ExactCodes'.*\], but the run in .* was made with \[\]"),
     ],
 )

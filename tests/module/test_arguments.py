@@ -1,10 +1,11 @@
 import math
+import warnings
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from sparsecode_pl.data import TensorActivations
+from sparsecode_pl.data import SourceActivations, TensorActivations, TensorSource
 from sparsecode_pl.module import SparseCodingModule
 
 LAM = 0.08
@@ -77,6 +78,48 @@ def test_scoring_part_of_the_rows_or_in_mid_round_is_refused(data, settings, fit
 def test_as_many_atoms_as_training_rows_are_warned_of(small_data, fit):
     with pytest.warns(UserWarning, match="num_atoms is 128, and there are 90 training rows"):
         fit(SparseCodingModule(16, expansion=8, lam=LAM), small_data(num_samples=100))
+
+
+def repeating(num=600, distinct=600, types=None):
+    """Some different rows, repeated in turn; maybe of token types."""
+    rows = torch.randn(distinct, 16, generator=torch.Generator().manual_seed(0))[torch.arange(num) % distinct]
+    columns = {} if types is None else {"token_id": torch.arange(num) % types}
+    return SourceActivations(TensorSource(rows, columns=columns), batch_size=64, batches_per_round=2)
+
+
+def told(module, data, fit):
+    """What is said of the number of atoms and of the rows."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(module, data)
+    said = [str(warning.message) for warning in caught]
+    return [message for message in said if "num_atoms" in message or "different" in message]
+
+
+def test_as_many_atoms_as_different_rows_are_warned_of(fit):
+    few, many = told(SparseCodingModule(16, num_atoms=128, lam=LAM), repeating(distinct=120), fit)
+    assert few.startswith("num_atoms is 128, and there are 540 training rows, of which 108 are different: each may")
+    assert few.endswith("Give more rows or fewer atoms")
+    assert many.startswith("only 108 of 540 training rows are different")
+
+
+def test_as_many_atoms_as_token_types_are_warned_of(fit):
+    data = repeating(types=40)
+    (message,) = told(SparseCodingModule(16, num_atoms=64, lam=LAM), data, fit)
+    types = len(data.source.columns["token_id"][data.train_index].unique())
+    assert message.startswith(f"num_atoms is 64, and the training rows are of {types} token types: each type may")
+    assert message.endswith("Give fewer atoms or more text, and read the scores of unseen tokens")
+
+
+def test_repeated_rows_are_warned_of(fit):
+    (message,) = told(SparseCodingModule(16, num_atoms=32, lam=LAM), repeating(distinct=200), fit)
+    assert message.startswith("only 180 of 540 training rows are different, and repetition alone reads as sparsity")
+    assert "RepeatedGaussian" in message
+
+
+def test_there_is_no_such_warning_without_a_reason(fit):
+    assert told(SparseCodingModule(16, num_atoms=32, lam=LAM), repeating(types=40), fit) == []
+    assert told(SparseCodingModule(16, num_atoms=32, lam=LAM), repeating(distinct=400), fit) == []
 
 
 def test_true_features_need_a_known_answer_and_as_many_atoms(data, fit, untrained):

@@ -294,7 +294,7 @@ def test_a_part_goes_to_another_process_without_the_model(small, text, tmp_path,
     rows = part.rows.shape[0] * 8 * 4
     assert len(pickled) < 4 * rows  # not all the layers
     if stored:
-        index = 3 * 8 * len(part.rows)  # the split and its order
+        index = 3 * 8 * len(part.rows)  # the split, its buckets and its order
         assert len(pickled) < index + 10_000
 
 
@@ -329,7 +329,8 @@ def test_training_batches_are_fresh_while_the_first_rows_are_scored(small, text,
     data = activations(small, text, **STREAM)
     data.setup()
     assert data.rows.shape == (300, 8)
-    assert len(data.train_index) + len(data.heldout_index) == 300
+    assert sum(len(index) for index in data.row_sets.values()) + data.split.copies == 300
+    assert list(data.row_sets) == ["train", "heldout", "unseen"]
     trained = torch.cat([data.train_batch(0, index) for index in range(40)])
     assert trained.dtype == torch.float32
     scored, fresh = by_place(data.rows), by_place(trained)
@@ -342,7 +343,10 @@ def test_a_pass_of_the_stream_gives_each_token_once_before_any_comes_again(small
     everything = activations(small, text, layers=2)
     data = activations(small, text, **STREAM | {"batch_size": 1, "buffer_size": 1, "refill_share": 1.0})
     data.setup()
-    fresh = everything.rows[everything.source.columns["document"] > max(data.source.columns["document"])]
+    unseen = data.source.columns["token_id"][data.unseen_index]
+    columns = everything.source.columns
+    fresh = columns["document"] > max(data.source.columns["document"])
+    fresh = everything.rows[fresh & ~torch.isin(columns["token_id"], unseen)]
     for first in (0, len(fresh)):
         rows = torch.cat([data.train_batch(0, first + index) for index in range(len(fresh))])
         found, expected = (torch.cdist(x, fresh, compute_mode=EXACT) < 1e-4 for x in (rows, fresh))
