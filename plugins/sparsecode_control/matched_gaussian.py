@@ -6,6 +6,8 @@ from torch import Tensor
 from sparsecode_control.of_rows import OfRows, OfRowsSource
 from sparsecode_pl.data import Source, row_blocks
 
+_BLOCK = 16384
+
 
 class MatchedGaussian(OfRows):
     """Gaussian noise with the mean and the covariance of the measured data, and nothing else of it.
@@ -37,8 +39,13 @@ class MatchedGaussianSource(OfRowsSource):
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean, (d_model,), and a symmetric root of the covariance, (d_model, d_model), of the source, float64."""
         if self._moments is None:
-            self._moments = _moments(self.source)
+            self._moments = gaussian_moments(self.source, self.kinds)
         return self._moments
+
+    @property
+    def kinds(self) -> Tensor | None:
+        """Kinds of rows that weigh the same in the moments, (n,) int64; None if each row does."""
+        return None
 
     def draw(self, num: int, random: torch.Generator) -> Tensor:
         """Fresh rows, (num, d_model)."""
@@ -52,14 +59,27 @@ class MatchedGaussianSource(OfRowsSource):
         self._moments = None
 
 
-def _moments(source: Source) -> tuple[Tensor, Tensor]:
-    rows = source.rows
-    n, d_model = len(rows), source.d_model
-    mean = torch.stack([block.sum(0, dtype=torch.float64) for block in row_blocks(rows)]).sum(0) / n
-    covariance = torch.zeros(d_model, d_model, dtype=torch.float64)
-    for block in row_blocks(rows):
+def gaussian_moments(source: Source, kinds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean, (d_model,), and a symmetric root of the covariance, (d_model, d_model), of the rows of a source, float64.
+
+    Args:
+        source: the rows.
+        kinds: number of the kind of each row, (n,) int64. Each kind then weighs the same, however many rows it has.
+            If None, each row does.
+    """
+    rows, n = source.rows, len(source.rows)
+    if kinds is None:
+        number, weights = n, torch.full((n,), 1 / n, dtype=torch.float64)
+    else:
+        number = int(kinds.max()) + 1
+        weights = 1 / (number * kinds.bincount().double()[kinds])
+    mean = torch.zeros(source.d_model, dtype=torch.float64)
+    for block, weight in zip(row_blocks(rows, size=_BLOCK), weights.split(_BLOCK), strict=True):
+        mean += weight @ block.double()
+    covariance = torch.zeros(source.d_model, source.d_model, dtype=torch.float64)
+    for block, weight in zip(row_blocks(rows, size=_BLOCK), weights.split(_BLOCK), strict=True):
         centred = block.double() - mean
-        covariance += centred.T @ centred / (n - 1)
+        covariance += centred.T @ (weight[:, None] * centred)
     # An eigendecomposition, because a covariance of less than full rank has no Cholesky factor.
-    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = torch.linalg.eigh(covariance * number / (number - 1))
     return mean, vectors * values.clamp(min=0).sqrt() @ vectors.T

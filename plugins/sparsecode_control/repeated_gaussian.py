@@ -15,9 +15,10 @@ _VECTORS = 22
 class RepeatedGaussian(OfRows):
     """One vector of the matched Gaussian for each distinct token, in the order of the data: noise that repeats.
 
-    The vectors are drawn from the Gaussian of `MatchedGaussian`, with the mean and the covariance of all rows. Every
-    row with the same token is the same vector. What is a token says the column `token_id` if the data has it. If not,
-    rows that are equal are one token.
+    The vectors are drawn from a Gaussian with the mean and the covariance of the data, in which each token weighs the
+    same. (If each row did, the few most frequent tokens would dominate the covariance, and rare tokens would be drawn
+    from a flatter cloud than theirs.) Every row with the same token is the same vector. The column `token_id` says
+    which rows are of the same token; without such a column, rows that are equal are.
 
     Text repeats tokens, and a dictionary with an atom for each frequent token gives sparse codes of anything, noise
     included. If the data scores like this control, its score comes from repetition. With `stream`, a batch has the
@@ -86,6 +87,7 @@ class RepeatedGaussianSource(MatchedGaussianSource):
     """
 
     _tokens: tuple[Tensor, Tensor] | None = None
+    _kinds: Tensor | None = None
 
     def __init__(self, source: Source, label: str, num_samples: int, stream: bool, seed: int, by: str | None) -> None:
         super().__init__(source, label, num_samples, stream, seed)
@@ -95,10 +97,17 @@ class RepeatedGaussianSource(MatchedGaussianSource):
     def tokens(self) -> tuple[Tensor, Tensor]:
         """The vector of each token, (k, d_model) float32, and which token each row is, (n,) int64."""
         if self._tokens is None:
-            column = None if self._by is None else self.source.columns[self._by]
-            classes = distinct_rows(self.source.rows) if column is None else _classes(column)
+            classes = self.kinds
             self._tokens = super().draw(int(classes.max()) + 1, self.random(_VECTORS)), classes
         return self._tokens
+
+    @property
+    def kinds(self) -> Tensor:
+        """Which token each row is, (n,) int64."""
+        if self._kinds is None:
+            column = None if self._by is None else self.source.columns[self._by]
+            self._kinds = distinct_rows(self.source.rows) if column is None else _classes(column)
+        return self._kinds
 
     def load(self) -> Tensor:
         """The rows that are scored, (num_samples, d_model)."""
@@ -122,7 +131,7 @@ class RepeatedGaussianSource(MatchedGaussianSource):
     def release(self) -> None:
         """Free the rows, the vectors and the moments."""
         super().release()
-        self._tokens = None
+        self._tokens = self._kinds = None
 
 
 class RepeatedStream(DrawnStream):

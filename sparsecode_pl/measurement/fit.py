@@ -84,12 +84,16 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
             raise  # the other processes are waiting for this one
         error = f"{type(reason).__name__}: {reason}"
     dictionary.lam = training["lam"] if error else scores["lam"]
-    scores |= token_identity(data) | data.split.facts | {
-        "atoms_alive": alive,
-        "num_atoms": dictionary.num_atoms,
-        "rounds": trainer.current_epoch,
-        "seconds": time.perf_counter() - start,
-    }
+    scores |= (
+        token_identity(data)
+        | data.split.facts
+        | {
+            "atoms_alive": alive,
+            "num_atoms": dictionary.num_atoms,
+            "rounds": trainer.current_epoch,
+            "seconds": time.perf_counter() - start,
+        }
+    )
     if data.source.ground_truth is not None:
         index = data.heldout_index if len(data.heldout_index) else data.train_index
         scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, index)

@@ -19,7 +19,8 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
 
     Returns:
         `token_explained_variance` of the training rows and `heldout_token_explained_variance` of the held-out rows,
-        about the mean of the same rows, at most 1; without held-out rows only the first. Empty if the data has no
+        about the mean of the same rows, at most 1; the first alone if there are no held-out rows, or if these are of
+        unseen tokens. Empty if the data has no
         column of token types, if no two training rows are of one type, or with `stream`, whose training rows are
         others.
 
@@ -36,7 +37,9 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
         return {}
     train = data.train_index
     means = TokenMeans(source.rows, source.columns[column], train)
-    sets = {"": train[means.repeated[train]], "heldout_": data.heldout_index}
+    sets = {"": train[means.repeated[train]]}
+    if not data.split.heldout_is_unseen:
+        sets["heldout_"] = data.heldout_index
     return {f"{prefix}token_explained_variance": _explained(means, rows) for prefix, rows in sets.items() if len(rows)}
 
 
