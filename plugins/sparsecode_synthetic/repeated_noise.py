@@ -44,7 +44,11 @@ class RepeatedNoise(ActivationDataModule):
         self, d_model: int = 32, num_types: int = 8000, exponent: float = 1.0, num_samples: int = 20_000, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        for name, value, least in (("d_model", d_model, 1), ("num_types", num_types, 2), ("num_samples", num_samples, 2)):
+        for name, value, least in (
+            ("d_model", d_model, 1),
+            ("num_types", num_types, 2),
+            ("num_samples", num_samples, 2),
+        ):
             if value < least:
                 raise ValueError(f"{name} is {value}: give at least {least}")
         if not 0 <= exponent < float("inf"):

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from sparsecode_pl.data import ROWS
 from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, draw_curve, question
 from sparsecode_pl.measurement.rows_shown import key, telling
 
 _SCORES = ("S1", "L_norm", "N0")
+# What is labelled of each power of ten.
+_TICKS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 
 def draw_frontier(records: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -66,7 +69,9 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
                     "the data" if data else record["data"],
                     thick=data,
                 )
-            axes.set_yscale("log")
+            axes.set_yscale("log", subs=())
+            axes.yaxis.set_major_locator(LogLocator(subs=_TICKS))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.set_ylabel(name)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)

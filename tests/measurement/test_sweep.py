@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sparsecode_pl.data import Control, SampledSource, TensorActivations
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement import fit
+from sparsecode_pl.measurement import fit, shares
 from sparsecode_pl.measurement.subjects import prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.metrics.functional import explained_variance
@@ -316,6 +316,17 @@ def test_several_fits_each_reach_the_share(run, layered):
         assert both["spread"][name] > 0
     assert both["train_lam"] == 0.1
     assert "train_lam" not in both["spread"]
+
+
+@pytest.mark.filterwarnings("ignore:.*every code is zero")
+def test_of_several_shares_the_first_is_that_of_the_record(run, layered, monkeypatch):
+    # The search for the first share is misled, so that the second one is reached in a pass before it.
+    monkeypatch.setattr(shares, "largest_penalty", lambda *given: (2.0 if given[2] == 0.8 else 0.01, 1.0))
+    monkeypatch.setattr(shares, "_SMALLEST_FACTOR", 0.01)
+    (record,) = run(module(expansion=4, lam=0.1), layered((8,)), explained_variance=[0.8, 0.9])
+    assert record["explained_variance"] >= 0.8
+    assert [level["share"] for level in record["frontier"]] == [0.8, 0.9]
+    assert record["frontier"][0]["S1"] == record["S1"]
 
 
 @pytest.mark.filterwarnings("ignore:.*lam is too large")
