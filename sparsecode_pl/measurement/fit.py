@@ -133,7 +133,7 @@ def _levels(
                 raise ShareNotReachedError(reason)
             rank_zero_warn(f"{data.label}: {reason}. The scores there are left out")
     levels = []
-    for share in (share for share in shares if share in found["train"].values):
+    for share in (share for share in shares if share in found["train"].values):  # the first is that of the record
         scores: dict[str, float] = {}
         sums: dict[str, Array] = {}
         for kind, at in found.items():

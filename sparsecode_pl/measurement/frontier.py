@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from sparsecode_pl.data import ROWS
 from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, draw_curve, question
 from sparsecode_pl.measurement.rows_shown import key, telling
 
 _SCORES = ("S1", "L_norm", "N0")
+# What is labelled of each power of ten.
+_TICKS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
 
 def draw_frontier(records: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -67,10 +69,9 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
                     "the data" if data else record["data"],
                     thick=data,
                 )
-            axes.set_yscale("log")
-            for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                which(FuncFormatter(_plain))
-            axes.tick_params(axis="y", which="both", labelsize=8)
+            axes.set_yscale("log", subs=())
+            axes.yaxis.set_major_locator(LogLocator(subs=_TICKS))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.set_ylabel(name)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
@@ -81,8 +82,3 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
     everything = [record for group in groups for record in group]
     figure.suptitle(f"{question(everything)}\nScores of {ROWS[best]}; lower is sparser", fontsize=11)
     return figure
-
-
-def _plain(value: float, _: int) -> str:
-    """Labels of a logarithmic axis at 1, 2 and 5 times a power of ten."""
-    return f"{value:g}" if f"{value:e}"[0] in "125" else ""

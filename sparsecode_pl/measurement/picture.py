@@ -178,7 +178,8 @@ def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
             style: Any = {"marker": _MARKS[kind], "s": 26, "linewidths": 1.1, "zorder": 4}
             axes.scatter(marks, places, facecolor="white", edgecolor=_EDGE, label=ROWS[kind], **style)
     longest = np.fmax(np.fmax(values, exact), np.nan_to_num(ends[:, 1]))
-    axes.bar_label(axes.barh(places, longest, alpha=0), labels, padding=4, fontsize=8)
+    behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}  # a line of the truth may be there
+    axes.bar_label(axes.barh(places, longest, alpha=0), labels, padding=4, fontsize=8, bbox=behind)
     axes.margins(x=0.14 if all("coding_gap" not in record for record in records) else 0.2)
     axes.set_title(_TITLES[name], fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -1,5 +1,6 @@
 """The subjects of a measurement: the data, layer by layer, and the controls of each layer."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -55,7 +56,7 @@ def prepare(
         ValueError: data, controls or module are wrong or do not fit together, or `truth` is asked for of data without.
         TypeError: a control is not a `Control`, or does not return a source.
     """
-    layers = list_layers(data)
+    layers = _tell_apart(list_layers(data))
     if truth:
         _check_truth(layers)
     subjects: list[Subject] = []
@@ -125,6 +126,16 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
                     place = Place(f"{source.place.model} ({number})", source.place.layer)
                     layer = replace(layer, label=f"{place.model} layer {place.layer}", place=place)
             found.append(layer)
+    return found
+
+
+def _tell_apart(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers, with the number of their rows in labels that several share, and a number where that is shared too."""
+    shared, taken, found = Counter(layer.label for layer in layers), Counter[str](), []
+    for layer in layers:
+        label = layer.label if shared[layer.label] == 1 else f"{layer.label}, {len(layer.data.rows):,} rows"
+        taken[label] += 1
+        found.append(replace(layer, label=label if taken[label] == 1 else f"{label} ({taken[label]})"))
     return found
 
 

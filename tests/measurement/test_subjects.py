@@ -107,3 +107,10 @@ def test_data_tells_what_is_removed_and_its_controls_are_made_of_what_is_left():
     measured, held_against = prepare(SparseCodingModule(16, expansion=2, lam=0.1), data, [MatchedGaussian()])
     assert measured.label == measured.title == "words without token means"
     assert len(held_against.data.rows) == len(data.rows) < 600
+
+
+def test_data_of_the_same_name_are_told_apart_by_their_rows(make_data):
+    given = [make_data(), make_data(num_samples=1200), make_data(num_samples=1200, seed=1), make_data(active=2)]
+    subjects = prepare(SparseCodingModule(16, expansion=2), given)
+    names = ["SparseLinear a=1.5, 500 rows", "SparseLinear a=1.5, 1,200 rows", "SparseLinear a=1.5, 1,200 rows (2)"]
+    assert [subject.label for subject in subjects] == [*names, "SparseLinear a=2"]

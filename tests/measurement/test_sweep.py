@@ -325,6 +325,17 @@ def test_several_fits_each_reach_the_share(run, layered):
     assert "train_lam" not in both["spread"]
 
 
+@pytest.mark.filterwarnings("ignore:.*every code is zero")
+def test_of_several_shares_the_first_is_that_of_the_record(run, layered, monkeypatch):
+    # The search for the first share is misled, so that the second one is reached in a pass before it.
+    monkeypatch.setattr(shares, "largest_penalty", lambda *given: (2.0 if given[2] == 0.8 else 0.01, 1.0))
+    monkeypatch.setattr(shares, "_SMALLEST_FACTOR", 0.01)
+    (record,) = run(module(expansion=4, lam=0.1), layered((8,)), explained_variance=[0.8, 0.9])
+    assert record["explained_variance"] >= 0.8
+    assert [level["share"] for level in record["frontier"]] == [0.8, 0.9]
+    assert record["frontier"][0]["S1"] == record["S1"]
+
+
 @pytest.mark.filterwarnings("ignore:.*lam is too large")
 def test_a_penalty_at_which_all_codes_were_zero_is_no_hindrance(run, layered):
     (record,) = run(module(expansion=4, lam=1000.0), layered((8,)), explained_variance=0.8)

@@ -3,7 +3,7 @@ import pytest
 from sparsecode_pl.data import ActivationDataModule, Control, available_plugins, load_plugin
 from sparsecode_pl.data.registry import plugin_kind
 
-DATA = ["ActivationStore", "ControlOf", "SparseLinear", "TokenEmbeddings", "TransformerActivations"]
+DATA = ["ActivationStore", "ControlOf", "RepeatedNoise", "SparseLinear", "TokenEmbeddings", "TransformerActivations"]
 CONTROLS = ["DataRows", "MatchedGaussian", "RandomDictionary", "RandomModel", "RepeatedGaussian", "Shuffled"]
 BOTH = ["Gaussian", "HeavyTailed", "Rademacher"]
 
