@@ -6,19 +6,26 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
 # Threads that wait spinning take the cores from processes beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from lightning import Trainer
+from matplotlib.figure import Figure
 
+from sparsecode_pl.callbacks import tensorboard_figures
 from sparsecode_pl.data import StoreWriter, generator
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # GPU kernels run on the CPU, slowly
 
+
+# A busy machine must not make a test fail.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Remarks on runs that are small because they are tests; `pytest.warns` sees them all the same.
 SMALL_RUNS = [
@@ -80,6 +87,15 @@ def quiet_trainer(tmp_path) -> Callable[..., Trainer]:
         num_sanity_val_steps=0,
         default_root_dir=tmp_path,
     )
+
+
+@pytest.fixture(scope="module")
+def empty_figures() -> Iterator[None]:
+    """Gives TensorBoard empty figures: to draw them is most of a short fit, and is tested with the callback."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("coefficient_figure", "frequency_figure"):
+            patch.setattr(tensorboard_figures, name, lambda *_: Figure(figsize=(1, 1)))
+        yield
 
 
 @pytest.fixture(scope="session")

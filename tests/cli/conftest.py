@@ -13,6 +13,11 @@ from sparsecode_pl.data import generator, write_store
 from sparsecode_pl.module import SparseCodingModule
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick(empty_figures) -> None:
+    """Spares every short fit its figures."""
+
+
 @pytest.fixture(scope="session")
 def quiet() -> list[str]:
     """Words that ask for the CPU and no progress bar."""

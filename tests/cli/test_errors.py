@@ -141,7 +141,7 @@ def test_a_bad_measurement_is_refused(refused, options, parts, measure_words):
     [
         (
             ["--data.heldout_by=documents"],
-            "heldout_by is 'documents', but the columns of the rows are token_id, document",
+            "heldout_by is 'documents', but the columns of the rows are token_id",
         ),
         (["--data.unseen_by=token"], "unseen_by is 'token', but the columns of the rows are token_id, document: give"),
         (["--data.unseen_split=1"], "unseen_split is 1.0: give a share in [0, 1), 0 to keep all tokens in training"),

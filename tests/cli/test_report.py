@@ -47,7 +47,9 @@ def test_the_table_has_the_scores_of_every_record(run, here, capsys):
     assert "How sparse is SparseLinear a=1.5?" in shown
     for record in records:
         (line,) = (line for line in shown.splitlines() if line.strip().startswith(f"{record['data']} "))
-        assert f"{record['S1']:#.3g} / {record['heldout_S1']:#.3g}" in line
+        low, high = record["intervals"]["heldout_S1"]
+        figures = f"{record['S1']:#.3g} {record['heldout_S1']:#.3g} [{low:#.3g}, {high:#.3g}]"
+        assert figures in " ".join(line.split())
 
 
 def test_what_is_drawn_follows_the_records(run, here, capsys):
@@ -56,7 +58,7 @@ def test_what_is_drawn_follows_the_records(run, here, capsys):
     (run / "results.json").write_text(json.dumps(content))
     before = pixels(run / "sparsity.png")
     main(["report", str(run)])
-    assert "123 / " in capsys.readouterr().out
+    assert "SparseLinear a=1.5 123 " in " ".join(capsys.readouterr().out.split())
     assert "123.0" in (run / "results.csv").read_text()
     assert not np.array_equal(pixels(run / "sparsity.png"), before)
 

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,23 +26,29 @@ def readme() -> Callable[..., str]:
     return code
 
 
+def _python(folder: Path, *words: str, timeout: float = 240, **environment: str) -> str:
+    # The variables that Lightning leaves in this process would make a worker of the new one.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "LOCAL_RANK"))}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, *words],
+        cwd=folder,
+        env=inherited | {"OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def python_in() -> Callable[..., str]:
+    """Runs Python in a process of its own, in a folder, and returns what it prints."""
+    return _python
+
+
 @pytest.fixture
 def python(tmp_path) -> Callable[..., str]:
     """Runs Python in a process of its own, in an empty folder, and returns what it prints."""
-
-    def python(*words: str, timeout: float = 120, **environment: str) -> str:
-        # The variables that Lightning leaves in this process would make a worker of the new one.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "LOCAL_RANK"))}
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env=inherited | {"OMP_NUM_THREADS": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    return python
+    return partial(_python, tmp_path)

@@ -13,6 +13,11 @@ from sparsecode_pl.measurement import measure
 from sparsecode_pl.module import SparseCodingModule
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick(empty_figures) -> None:
+    """Spares every short fit its figures."""
+
+
 def _data(**settings) -> SparseLinear:
     """A small problem with a known answer: 500 rows, 6 batches a round."""
     defaults = {"num_features": 32, "active": 1.5, "num_samples": 500, "batch_size": 128, "batches_per_round": 6}

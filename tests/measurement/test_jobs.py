@@ -61,7 +61,11 @@ def test_two_processes_find_what_one_does_in_the_same_order(runs):
     assert len(alone) == 6
     for expected, record in zip(alone, together, strict=True):
         assert list(record) == list(expected)
-        for name in record.keys() - {"seconds", "fits"}:
+        intervals, others = (each.get("intervals", {}) for each in (record, expected))
+        assert intervals.keys() == others.keys()
+        for name, ends in intervals.items():
+            assert ends == pytest.approx(others[name], rel=1e-4, abs=1e-6), name
+        for name in record.keys() - {"seconds", "fits", "intervals"}:
             number = isinstance(record[name], float)  # sums of other threads round otherwise
             assert record[name] == (pytest.approx(expected[name], rel=1e-4) if number else expected[name]), name
 

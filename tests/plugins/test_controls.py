@@ -365,10 +365,20 @@ def test_without_tokens_rows_are_alike_where_those_of_the_source_are():
     assert len(rows.unique(dim=0)) == 9
 
 
-def test_the_vectors_have_the_moments_of_all_rows(source, covariance):
+def test_each_token_weighs_the_same_in_the_moments(source):
+    counts = torch.arange(1, 201)
+    token = torch.repeat_interleave(torch.arange(200), counts)
+    repeated = TensorSource(source.rows[:200][token], columns={"token_id": token})
+    once = TensorSource(source.rows[:200])
+    torch.testing.assert_close(RepeatedGaussian().of(repeated).moments, MatchedGaussian().of(once).moments)
+
+
+def test_the_vectors_have_the_moments_of_the_rows_where_tokens_are_equally_frequent(source, covariance):
     repeated = TensorSource(source.rows, columns={"token_id": torch.arange(N) // 2})
     made = RepeatedGaussian().of(repeated)
-    torch.testing.assert_close(made.moments, MatchedGaussian().of(source).moments)
+    mean, root = MatchedGaussian().of(source).moments
+    fewer = ((N - 1) / N * (N / 2) / (N / 2 - 1)) ** 0.5  # of a sample of half as many
+    torch.testing.assert_close(made.moments, (mean, fewer * root))
     vectors = made.rows[::2]
     assert torch.equal(made.rows[1::2], vectors)
     expected = covariance(source.rows)
