@@ -1,5 +1,6 @@
 """Noise that repeats as the tokens of a text do."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +97,7 @@ class RepeatedNoiseSource(SampledSource):
     def vectors(self) -> Tensor:
         """The vector of each type, (num_types, d_model) float32."""
         noise = torch.randn(self.num_types, self.d_model, generator=generator(self.seed, _VECTORS))
-        return noise * self.d_model**-0.5
+        return noise / math.sqrt(self.d_model)
 
     def load(self) -> Tensor:
         """The rows, (num_samples, d_model)."""
