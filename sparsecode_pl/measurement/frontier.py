@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
@@ -13,6 +15,8 @@ from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, 
 from sparsecode_pl.measurement.rows_shown import key, telling
 
 _SCORES = ("S1", "L_norm", "N0")
+# Data sets with all scores beside each other, at most, and panels in a row if there are more of them.
+_MOST_COLUMNS, _MOST_PANELS = 4, 8
 # What is labelled of each power of ten.
 _TICKS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
@@ -39,46 +43,79 @@ def draw_frontier(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
-    """The curves of some data sets.
+    """The curves of some data sets: all scores one below the other, or S1 alone if there are many data sets.
 
     Args:
         groups: for each measured data set its record and those of its controls, all with a `frontier`.
     """
-    best = telling([record for group in groups for record in group])
-    width = max(6.4, min(3.2 * len(groups), 24.0)) if len(groups) > 1 else 5.2
-    figure = Figure(figsize=(width, 2.5 * len(_SCORES) + 0.8), dpi=150, layout="constrained")
-    grid = figure.subplots(len(_SCORES), len(groups), squeeze=False, sharex=True)
-    controls = list(dict.fromkeys(record["data"] for group in groups for record in group if "control_of" in record))
-    colours = dict(zip(controls, COLOURS * len(controls), strict=False))
-    for column, group in zip(grid.T, groups, strict=True):
-        column[0].set_title(group[0]["data"] if len(groups) > 1 else "", fontsize=9)
-        for axes, name in zip(column, _SCORES, strict=True):
-            wanted = key(best, name)
-            for record in reversed(group):
-                levels = sorted(
-                    (level for level in record["frontier"] if wanted in level), key=lambda one: one["share"]
-                )
-                ends = [level.get("intervals", {}).get(wanted, (np.nan, np.nan)) for level in levels]
-                data = "control_of" not in record
-                draw_curve(
-                    axes,
-                    np.array([level["share"] for level in levels]),
-                    np.array([level[wanted] for level in levels]),
-                    np.array(ends, dtype=float).reshape(-1, 2),
-                    DATA_COLOUR if data else colours[record["data"]],
-                    "the data" if data else record["data"],
-                    thick=data,
-                )
-            axes.set_yscale("log", subs=())
-            axes.yaxis.set_major_locator(LogLocator(subs=_TICKS))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.set_ylabel(name)
-            axes.grid(alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-        shares = sorted({level["share"] for record in group for level in record["frontier"]})
-        column[-1].set_xticks(shares, [f"{share:g}" for share in shares])
-        column[-1].set_xlabel("explained variance")
-    add_legend(figure)
     everything = [record for group in groups for record in group]
-    figure.suptitle(f"{question(everything)}\nScores of {ROWS[best]}; lower is sparser", fontsize=11)
+    best = telling(everything)
+    controls = list(dict.fromkeys(record["data"] for record in everything if "control_of" in record))
+    colours = dict(zip(controls, COLOURS * len(controls), strict=False))
+    if len(groups) <= _MOST_COLUMNS:
+        width = 5.2 if len(groups) == 1 else 3.4 * len(groups)
+        figure = Figure(figsize=(width, 2.5 * len(_SCORES) + 0.8), dpi=150, layout="constrained")
+        grid = figure.subplots(len(_SCORES), len(groups), squeeze=False, sharex=True)
+        for column, group in zip(grid.T, groups, strict=True):
+            column[0].set_title(_wrapped(group[0]["data"]) if len(groups) > 1 else "", fontsize=9)
+            for axes, name in zip(column, _SCORES, strict=True):
+                _curves(axes, group, key(best, name), colours)
+                axes.set_ylabel(name)
+            column[-1].set_xlabel("explained variance")
+        what = f"Scores of {ROWS[best]}"
+    else:
+        rows = _rows_of_panels(groups)
+        columns = max(map(len, rows))
+        size = max(6.4, 1.9 * columns), 2.1 * len(rows) + 1.2
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        for panels, row in zip(figure.subplots(len(rows), columns, squeeze=False, sharex=True), rows, strict=True):
+            for axes, group in zip(panels, row, strict=False):
+                axes.set_title(_wrapped(group[0]["data"]), fontsize=7)
+                _curves(axes, group, key(best, "S1"), colours)
+            for axes in panels[len(row) :]:
+                axes.set_axis_off()
+        figure.supxlabel("explained variance", fontsize=9)
+        what = f"S1 of {ROWS[best]}"
+    add_legend(figure)
+    figure.suptitle(f"{_wrapped(question(everything), 90)}\n{what}; lower is sparser", fontsize=11)
     return figure
+
+
+def _rows_of_panels(groups: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Sequence[Mapping[str, Any]]]]:
+    """The data sets in rows, the layers of each model in rows of their own."""
+    rows: list[list[Sequence[Mapping[str, Any]]]] = []
+    for group in groups:
+        same = rows and group[0].get("model") == rows[-1][-1][0].get("model")
+        if not same or len(rows[-1]) == _MOST_PANELS:
+            rows.append([])
+        rows[-1].append(group)
+    return rows
+
+
+def _curves(axes: Axes, group: Sequence[Mapping[str, Any]], name: str, colours: Mapping[str, str]) -> None:
+    """A score of data and controls against the share."""
+    for record in reversed(group):
+        levels = sorted((level for level in record["frontier"] if name in level), key=lambda level: level["share"])
+        ends = [level.get("intervals", {}).get(name, (np.nan, np.nan)) for level in levels]
+        data = "control_of" not in record
+        draw_curve(
+            axes,
+            np.array([level["share"] for level in levels]),
+            np.array([level[name] for level in levels]),
+            np.array(ends, dtype=float).reshape(-1, 2),
+            DATA_COLOUR if data else colours[record["data"]],
+            "the data" if data else record["data"],
+            thick=data,
+        )
+    axes.set_yscale("log", subs=())
+    axes.yaxis.set_major_locator(LogLocator(subs=_TICKS))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    shares = sorted({level["share"] for record in group for level in record["frontier"]})
+    axes.set_xticks(shares, [f"{share:g}".removeprefix("0") for share in shares])
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _wrapped(text: str, width: int = 28) -> str:
+    return "\n".join(wrap(text, width, break_long_words=False))

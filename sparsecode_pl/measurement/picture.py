@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,10 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
         own = [record for record in records if record["model"] == model]
         layers = list(dict.fromkeys(record["layer"] for record in own))
         for axes, (name, kind) in zip(grid[:, column], panels, strict=True):
-            title = f"{_TITLES[name]}, {ROWS[kind]}"
-            axes.set_title(title if len(models) == 1 else f"{model}: {title}", fontsize=9)
+            if axes is grid[0, column] and len(models) > 1:
+                axes.set_title("\n".join(wrap(model, 36)), fontsize=10)
+            if column == 0:
+                axes.set_ylabel(f"{name}, {ROWS[kind]}")
             for control, colour in colours.items():
                 chosen = [record for record in own if "control_of" in record and record["data"] == control]
                 if chosen:
@@ -70,7 +73,8 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
         bottom.set_xlabel("layer")
     add_legend(figure)
     bands = "; bands: 95 % intervals" if any("intervals" in record for record in records) else ""
-    figure.suptitle(f"{question(records)}\nLower is sparser{bands}", fontsize=11)
+    asked = "\n".join(wrap(question(records), 34 * len(models) + 30))
+    figure.suptitle(f"{asked}\nLower is sparser{bands}", fontsize=11)
     return figure
 
 
