@@ -205,7 +205,8 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"S1 ratio: S1 of the data over S1 of the control{'' if len(kinds) == 1 else f', of {ROWS[best]}'}."
     if _has(scored, "intervals"):
         of = "; for unseen tokens, token types" if best == "unseen" else ""
-        yield f"[ ]: 95 % interval, with the dictionary fixed, from resampling documents, or rows if there are none{of}."
+        units = f"documents, or rows if there are none{of}"
+        yield f"[ ]: 95 % interval, with the dictionary fixed, from resampling {units}."
     if _has(scored, "coding_gap"):
         yield "Exact codes minimise the objective for these atoms and lam; gap: the coder's excess over the minimum."
     if _has(scored, "token_explained_variance"):
