@@ -217,25 +217,26 @@ class SparseCodingModule(LightningModule):
 
     def _check_repetition(self) -> None:
         """Warn if atoms can be had for each of the few things that the training rows repeat."""
-        if self.data.stream:
-            return
-        num_atoms, split, num_rows = self.dictionary.shape[0], self.data.split, len(self.data.train_index)
+        data = self.data
+        if data.stream or data.split_like is not None or not (self.learn or self.init == "data"):
+            return  # a control is told by its data, and atoms that are no rows of the data cannot be copies of them
+        num_atoms, split, num_rows = self.dictionary.shape[0], data.split, len(data.train_index)
         distinct, types = split.distinct_trained, split.types_trained
         if num_atoms >= distinct:
             copies = "" if distinct == num_rows else f", of which {distinct} are different"
             rank_zero_warn(
-                f"num_atoms is {num_atoms}, and there are {num_rows} training rows{copies}: each may become an atom, "
-                "which makes their scores meaningless. Give more rows or fewer atoms"
+                f"{data.label}: num_atoms is {num_atoms}, and there are {num_rows} training rows{copies}. Each may "
+                "become an atom, which makes their scores meaningless: give more rows or fewer atoms"
             )
         elif types is not None and types < distinct and num_atoms >= types:
             rank_zero_warn(
-                f"num_atoms is {num_atoms}, and the training rows are of {types} token types: each type may become an "
-                "atom. Give fewer atoms or more text, and read the scores of unseen tokens"
+                f"{data.label}: num_atoms is {num_atoms}, and the training rows are of {types} token types. Each type "
+                "may become an atom: give fewer atoms or more text, and read the scores of unseen tokens"
             )
         if distinct < _REPEATED * num_rows:
             rank_zero_warn(
-                f"only {distinct:,} of {num_rows:,} training rows are different, and repetition alone reads as "
-                "sparsity: hold the scores against RepeatedGaussian, and look at rows that were not trained on"
+                f"{data.label}: only {distinct:,} of {num_rows:,} training rows are different, and repetition alone "
+                "reads as sparsity: hold the scores against RepeatedGaussian, and look at rows that were not trained on"
             )
 
     def _card(self) -> Card:

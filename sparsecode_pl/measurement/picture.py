@@ -141,8 +141,8 @@ def draw_bars(records: Sequence[Mapping[str, Any]]) -> Figure:
     for label, record in zip(left.get_yticklabels(), records, strict=True):
         label.set_fontweight("normal" if "control_of" in record else "bold")
     for place, record in enumerate(records):
-        if "half_active" in record and "control_of" not in record:
-            for name, style, text in (("half_active", ":", "a/2"), ("oracle_S1", "-", "S1 of the true codes")):
+        for name, style, text in (("half_active", ":", "a/2"), ("oracle_S1", "-", "S1 of the true codes")):
+            if name in record and "control_of" not in record:
                 span = place - 0.48, place + 0.48
                 left.vlines(record[name], *span, color=_TRUTH, linestyle=style, label=text)
     add_legend(figure)
@@ -163,15 +163,16 @@ def question(records: Sequence[Mapping[str, Any]]) -> str:
 def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     best, places = telling(records), np.arange(len(records))
     colours = [_CONTROL if "control_of" in record else DATA_COLOUR for record in records]
-    # A control may lack rows that the data has: its bar is then of the most telling rows that it has.
-    own = [best if key(best, name) in record else telling([record]) for record in records]
-    values = np.array([record.get(key(kind, name), np.nan) for kind, record in zip(own, records, strict=True)])
-    ends = np.array([_interval(record, key(kind, name)) for kind, record in zip(own, records, strict=True)])
+    values = np.array([record.get(key(best, name), np.nan) for record in records])
+    ends = np.array([_interval(record, key(best, name)) for record in records])
     whiskers = np.nan_to_num(np.abs(ends - values[:, None])).T
     shown: Any = {"error_kw": {"elinewidth": 1.0, "capsize": 2}} if whiskers.any() else {"error_kw": {"alpha": 0}}
     axes.barh(places, values, 0.62, color=colours, alpha=0.85, xerr=whiskers, ecolor=_EDGE, label=ROWS[best], **shown)
-    exact = [record.get(key(kind, f"exact_{name}"), np.nan) for kind, record in zip(own, records, strict=True)]
-    labels = [_short(value) for value in values]
+    exact = [record.get(key(best, f"exact_{name}"), np.nan) for record in records]
+    labels = [
+        _short(value) if np.isfinite(value) or key(best, name) in record else ""
+        for value, record in zip(values, records, strict=True)
+    ]
     if np.isfinite(exact).any():
         text = "exact codes (in brackets)"
         axes.barh(places, exact, 0.62, color="none", edgecolor=_EDGE, linewidth=0.9, label=text)

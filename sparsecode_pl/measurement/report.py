@@ -107,9 +107,8 @@ def print_table(records: Sequence[Mapping[str, Any]], console: Console | None = 
         console: where to print; if None, the terminal, or 140 columns if there is no terminal.
     """
     console = console or Console(width=None if sys.stdout.isatty() else 140)
-    console.print(
-        _scores_table(records, console.width >= _WIDE), markup=False
-    )  # brackets in names and errors are no markup
+    # Brackets in names and errors are no markup.
+    console.print(_scores_table(records, console.width >= _WIDE), markup=False)
     if any("frontier" in record for record in records):
         console.print(_frontier_table(records), markup=False)
     console.print("\n".join(_notes(records)), highlight=False, markup=False)
@@ -129,7 +128,7 @@ def _scores_table(records: Sequence[Mapping[str, Any]], wide: bool) -> Table:
     for _ in ratio:
         table.add_column("S1\nratio", justify="right", overflow="fold", no_wrap=wide)
     shares = {name: ".1%" for name in ("coding_gap", "token_explained_variance") if _has(records, name)}
-    once = {"lam": ".3g", "atoms_alive": ".0f", "seconds": ".0f"}
+    once = {"lam": ".3g", "atoms_alive": ".0f"} | ({} if _has(records, "spread") else {"seconds": ".0f"})
     for name in (*others, *shares, *once):
         table.add_column(_HEADINGS.get(name, name), justify="right", overflow="fold")
     for number, record in enumerate(records):
@@ -160,14 +159,15 @@ def _cells(
 ) -> list[str]:
     if "error" in record:
         return ["failed"]
-    own = telling([record]) if key(best, "S1") not in record else best
-    cells = [_cell(record, key(kind, "S1"), _FORM, within=wide and kind == own) for kind in kinds]
+    cells = [_cell(record, key(kind, "S1"), _FORM, within=wide and kind == best) or "-" for kind in kinds]
     cells += [_cell(record, key(best, name), ".2f", within=wide) for name in ratio]
-    # Unseen tokens have no token means: what these explain is said of held-out rows.
-    rows = {name: "heldout" if name == "token_explained_variance" else own for name in others}
-    cells += [_cell(record, key(rows[name], name), form) for name, form in others.items()]
+    for name, form in others.items():
+        if name == "token_explained_variance":  # of unseen tokens nothing is known by their means
+            cells.append(_cell(record, key("heldout", name), form) or _cell(record, name, form))
+        else:
+            cells.append(_cell(record, key(best, name), form))
     # At a share of the variance each kind of rows has a penalty of its own.
-    once = {key(own, name) if key(own, name) in record else name: form for name, form in once.items()}
+    once = {key(best, name) if key(best, name) in record else name: form for name, form in once.items()}
     return cells + [_cell(record, name, form) for name, form in once.items()]
 
 
@@ -203,14 +203,14 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield f"Lower S1, L_norm and N0 mean sparser.{_others_are_of(kinds, best)}"
     if _has(scored, "control_of"):
         yield f"S1 ratio: S1 of the data over S1 of the control{'' if len(kinds) == 1 else f', of {ROWS[best]}'}."
-    if _has(scored, "intervals"):
+    if _has(scored, "intervals") and not _has(scored, "spread"):
         units = "token types" if best == "unseen" else "documents, or rows where there are none"
         yield f"[ ]: 95 % interval with the dictionary fixed, from resampling {units}."
     if _has(scored, "coding_gap"):
         yield "Exact codes minimise the objective for these atoms and lam; gap: the coder's excess over the minimum."
     if _has(scored, "token_explained_variance"):
-        yield "token means: share of the variance of held-out rows that is known once the token is."
-        if not any("Repeated" in record["data"] for record in scored):
+        yield "token means: share of the variance that is known once the token is, of held-out rows if there are any."
+        if not any("RepeatedGaussian" in record["data"] for record in scored if "control_of" in record):
             yield "Text repeats its tokens, and repetition alone reads as sparsity: add --controls+=RepeatedGaussian."
     for name in _further(scored[0]):
         values = ", ".join(f"{each['data']} {_all_kinds(each, name)}" for each in scored if name in each)
@@ -229,8 +229,9 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _about_rows(scored: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    record, kinds = scored[0], kinds_of(scored)
-    numbers = [f"{record[key(kind, 'num_samples')]:,}" for kind in kinds if key(kind, "num_samples") in record]
+    record = max(scored, key=lambda one: len(kinds_of([one])))
+    kinds = kinds_of([record])
+    numbers = [f"{record[key(kind, 'num_samples')]:,}" for kind in kinds]
     if len(kinds) == 1:
         rows = f"{numbers[0]} training rows"
     else:
@@ -246,6 +247,10 @@ def _about_rows(scored: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     ):
         repeated = f"; {record['num_distinct']:,} different rows in all"
     yield f"{rows}{'' if alike else ' and others'}{repeated}; {atoms} atoms."
+    if any(len(kinds_of([other])) < len(kinds) for other in scored):
+        yield "-: there are no such rows. Those that equal training rows are left out, and in RepeatedGaussian all do."
+    elif record.get("num_copies"):
+        yield f"{record['num_copies']:,} rows are left out, because they equal training rows."
     if "heldout_seen_share" in record:
         if record["heldout_seen_share"] == 0:
             yield "Held-out rows are unseen tokens: no row of their token types was trained on."
@@ -261,7 +266,8 @@ def _others_are_of(kinds: Sequence[str], best: str) -> str:
 
 
 def _known_truth(record: Mapping[str, Any]) -> str:
-    known = f"a/2 = {record['half_active']:g}, S1 of the true codes {record['oracle_S1']:.3g}"
+    half = f"a/2 = {record['half_active']:g}, " if "half_active" in record else ""
+    known = f"{half}S1 of the true codes {record['oracle_S1']:.3g}"
     found = f"mean cosine of the true atoms with the learnt ones {_cell(record, 'atom_recovery', '.3f')}"
     if "matched_recovery" in record:
         found += (
@@ -304,7 +310,8 @@ def _cell(record: Mapping[str, Any], name: str, form: str, *, within: bool = Fal
     cell = f"{record[name]:{form}}".rstrip(".")
     if spread is not None:
         cell += f"±{spread:{form if form[-1] == '%' else '.1g'}}"
-    interval = record.get("intervals", {}).get(name) if within else None
+    # One of the two is enough in a cell: with several fits, the spread.
+    interval = record.get("intervals", {}).get(name) if within and spread is None else None
     if interval is not None:
         low, high = (f"{end:{form}}".rstrip(".") for end in interval)
         cell += f" [{low}, {high}]"
