@@ -86,7 +86,7 @@ def test_intervals_stand_beside_the_most_telling_rows_where_there_is_room():
     assert "[1.7" not in narrow
     assert "2.10" in narrow
     assert "[ ]: 95 % interval" in printed(records)
-    assert "; for unseen tokens, token types." in printed(records)
+    assert "from resampling token types." in printed(records)
     assert "token types" not in printed([record("x", intervals=INTERVALS)])
     assert "[ ]" not in printed([record("x")])
 

@@ -98,7 +98,9 @@ def told(module, data, fit):
 
 def test_as_many_atoms_as_different_rows_are_warned_of(fit):
     few, many = told(SparseCodingModule(16, num_atoms=128, lam=LAM), repeating(distinct=120), fit)
-    assert few.startswith("num_atoms is 128, and there are 540 training rows, of which 108 are different: each may")
+    assert few.startswith(
+        "activations: num_atoms is 128, and there are 540 training rows, of which 108 are different. Each"
+    )
     assert few.endswith("Give more rows or fewer atoms")
     assert many.startswith("only 108 of 540 training rows are different")
 
@@ -107,13 +109,15 @@ def test_as_many_atoms_as_token_types_are_warned_of(fit):
     data = repeating(types=40)
     (message,) = told(SparseCodingModule(16, num_atoms=64, lam=LAM), data, fit)
     types = len(data.source.columns["token_id"][data.train_index].unique())
-    assert message.startswith(f"num_atoms is 64, and the training rows are of {types} token types: each type may")
+    assert message.startswith(f"activations: num_atoms is 64, and the training rows are of {types} token types. Each")
     assert message.endswith("Give fewer atoms or more text, and read the scores of unseen tokens")
 
 
 def test_repeated_rows_are_warned_of(fit):
     (message,) = told(SparseCodingModule(16, num_atoms=32, lam=LAM), repeating(distinct=200), fit)
-    assert message.startswith("only 180 of 540 training rows are different, and repetition alone reads as sparsity")
+    assert message.startswith(
+        "activations: only 180 of 540 training rows are different, and repetition alone reads as sparsity"
+    )
     assert "RepeatedGaussian" in message
 
 
