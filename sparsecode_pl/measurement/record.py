@@ -196,15 +196,13 @@ class Record(Mapping[str, Any]):
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Scores by name, means where there are several fits; none if a fit failed."""
-        if self.error is not None:
-            return {}
-        first, *others = (fit.scores for fit in self.fits)
+        """Scores by name, means where there are several fits; none if a fit failed.
+
+        A score that some fit lacks, because its rows do not reach the share of the variance, is left out.
+        """
         return {
-            name: float(np.mean([value, *(other[name] for other in others)]))
-            if others and name in self.spread
-            else value
-            for name, value in first.items()
+            name: float(np.mean(each)) if name in self.spread and len(each) > 1 else each[0]
+            for name, each in self._values.items()
         }
 
     @cached_property
@@ -212,9 +210,22 @@ class Record(Mapping[str, Any]):
         """Standard deviations of the scores that differ between fits."""
         if len(self.fits) == 1 or self.error is not None:
             return self.stored_spread
-        values = {name: [fit.scores[name] for fit in self.fits] for name in self.fits[0].scores}
         return {
-            name: float(np.std(each, ddof=1)) for name, each in values.items() if any(each[0] != one for one in each)
+            name: float(np.std(each, ddof=1))
+            for name, each in self._values.items()
+            if any(each[0] != one for one in each)
+        }
+
+    @property
+    def _values(self) -> dict[str, list[float]]:
+        """The values of each score in all fits; none if a fit failed."""
+        if self.error is not None:
+            return {}
+        first, *others = (fit.scores for fit in self.fits)
+        return {
+            name: [value, *(other[name] for other in others)]
+            for name, value in first.items()
+            if all(name in other for other in others)
         }
 
     @cached_property

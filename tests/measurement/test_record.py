@@ -10,7 +10,7 @@ import torch
 
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import Fit, Record, Results, load_results
-from sparsecode_pl.measurement.record import with_ratios
+from sparsecode_pl.measurement.record import Level, with_ratios
 
 
 @pytest.fixture
@@ -53,6 +53,23 @@ def test_a_record_is_a_mapping_of_means_with_the_spread(results):
         "control_of": "toy layer 3",
         "error": "OSError: no disk",
     }
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_score_that_a_fit_lacks_is_left_out_and_the_others_are_means(fit, tmp_path, lacking):
+    scores = {"S1": 2.0, "unseen_S1": 4.0}, {"S1": 3.0, "unseen_S1": 5.0}
+    del scores[lacking]["unseen_S1"]
+    fits = tuple(replace(fit("a", seed), levels=(Level(0.8, each),), scores=each) for seed, each in enumerate(scores))
+    (record,) = with_ratios([Record("data", fits)], [None])
+    for each in (record, record["frontier"][0]):
+        assert "unseen_S1" not in each
+        assert each["S1"] == 2.5
+        assert each["spread"] == {"S1": pytest.approx(math.sqrt(0.5))}
+    Results(tmp_path, (record,)).write()
+    loaded = load_results(tmp_path).records[0]
+    assert (loaded.scores, loaded.spread) == (record.scores, record.spread)
+    fewer = replace(fits[lacking], levels=())
+    assert with_ratios([Record("data", (fits[1 - lacking], fewer))], [None])[0].frontier == ()
 
 
 def test_results_are_read_back_as_they_were(results):
