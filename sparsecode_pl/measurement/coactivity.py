@@ -44,6 +44,6 @@ class CoActivity(Evaluation):
         if lift > _LIFT:
             rank_zero_warn(
                 f"co_activity_lift is {lift:.2g}: atoms are active together so many times as strongly as by chance. "
-                "Features that imply each other may be merged into one atom: read S1 as the length of a description, not "
-                "as a number of features, and compare the lift with that of the controls"
+                "Features that imply each other may be merged into one atom: read S1 as the length of a description, "
+                "not as a number of features, and compare the lift with that of the controls"
             )

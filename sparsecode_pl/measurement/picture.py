@@ -63,7 +63,7 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
                     _curve(axes, layers, chosen, key(kind, name), colour, control, thick=False)
             measured = [record for record in own if "control_of" not in record]
             _curve(axes, layers, measured, key(kind, name), DATA_COLOUR, "the data", thick=True)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
         bottom = grid[-1, column]

@@ -101,7 +101,7 @@ def test_as_many_atoms_as_different_rows_are_warned_of(fit):
     assert few.startswith(
         "activations: num_atoms is 128, and there are 540 training rows, of which 108 are different. Each"
     )
-    assert few.endswith("Give more rows or fewer atoms")
+    assert few.endswith("give more rows or fewer atoms")
     assert many.startswith("only 108 of 540 training rows are different")
 
 
@@ -110,7 +110,7 @@ def test_as_many_atoms_as_token_types_are_warned_of(fit):
     (message,) = told(SparseCodingModule(16, num_atoms=64, lam=LAM), data, fit)
     types = len(data.source.columns["token_id"][data.train_index].unique())
     assert message.startswith(f"activations: num_atoms is 64, and the training rows are of {types} token types. Each")
-    assert message.endswith("Give fewer atoms or more text, and read the scores of unseen tokens")
+    assert message.endswith("give fewer atoms or more text, and read the scores of unseen tokens")
 
 
 def test_repeated_rows_are_warned_of(fit):
