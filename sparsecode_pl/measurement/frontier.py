@@ -74,7 +74,7 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
                 _curves(axes, group, key(best, "S1"), colours)
             for axes in panels[len(row) :]:
                 axes.set_axis_off()
-        figure.supxlabel("explained variance", fontsize=9)
+        panels[0].set_xlabel("explained variance", fontsize=8)
         what = f"S1 of {ROWS[best]}"
     add_legend(figure)
     figure.suptitle(f"{_wrapped(question(everything), 90)}\n{what}; lower is sparser", fontsize=11)
