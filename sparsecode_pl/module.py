@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
-from sparsecode_pl.data import BUCKETS, ActivationDataModule
+from sparsecode_pl.data import BUCKETS, ActivationDataModule, score_name
 from sparsecode_pl.dictionary import BoundDictionary, Card, Dictionary
 from sparsecode_pl.metrics import functional
 from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
@@ -474,4 +474,4 @@ class SparseCodingModule(LightningModule):
 
 def record_names(scores: Mapping[str, float]) -> dict[str, float]:
     """Scores under the names of a record: "S1" for "train/S1", "heldout_S1" for "heldout/S1" and so on."""
-    return {name.removeprefix("train/").replace("/", "_"): value for name, value in scores.items()}
+    return {score_name(*name.split("/", 1)): value for name, value in scores.items()}

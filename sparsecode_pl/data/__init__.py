@@ -21,7 +21,7 @@ from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.sampled import DrawnStream, SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
 from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
-from sparsecode_pl.data.split import BUCKETS, ROWS, TOKEN, Split
+from sparsecode_pl.data.split import BUCKETS, ROWS, TOKEN, Split, score_name
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.data.tensor import TensorActivations, TensorSource
 from sparsecode_pl.data.token_means import TokenMeans
@@ -71,6 +71,7 @@ __all__ = [
     "import_plugins",
     "load_plugin",
     "row_blocks",
+    "score_name",
     "shuffled_batches",
     "total_memory",
     "write_store",

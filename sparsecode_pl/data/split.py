@@ -29,6 +29,20 @@ _LARGEST_TYPE = 0.1
 Column = Sequence[str] | Tensor
 
 
+def score_name(kind: str, name: str) -> str:
+    """The name in a record of a score of rows of a kind.
+
+    Args:
+        kind: one of `ROWS`; names of scores of training rows have no prefix.
+        name: of the score.
+
+    Example:
+        >>> [score_name(kind, "S1") for kind in ROWS]
+        ['S1', 'heldout_S1', 'unseen_S1']
+    """
+    return name if kind == "train" else f"{kind}_{name}"
+
+
 @dataclass(frozen=True)
 class Split:
     """A division of rows, in which rows that are equal bit by bit are never on two sides.

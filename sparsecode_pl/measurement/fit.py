@@ -14,12 +14,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.data import ActivationDataModule
+from sparsecode_pl.data import score_name as key
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.intervals import Array, take_sums
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit, Level
-from sparsecode_pl.measurement.rows_shown import key
 from sparsecode_pl.measurement.shares import score_at_shares, score_rows
 from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.measurement.tokens import token_identity

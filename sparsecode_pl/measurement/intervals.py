@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
+from sparsecode_pl.data import score_name
 from sparsecode_pl.metrics.functional import SUM_COLUMNS, scores_of_sums
 
 #: Replicates that an interval is taken from.
@@ -110,9 +111,8 @@ def take_sums(values: dict[str, Tensor], rows: str) -> dict[str, Array]:
         >>> list(take_sums(values, "heldout")), list(values)
         (['heldout_sums'], ['S1'])
     """
-    prefix = "" if rows == "train" else f"{rows}_"
     names = [name for name in (_SUMS, _EXACT_SUMS) if name in values]
-    return {prefix + name: values.pop(name).cpu().numpy() for name in names}
+    return {score_name(rows, name): values.pop(name).cpu().numpy() for name in names}
 
 
 def resample(sums: Array, num: int = REPLICATES, seed: int = 0) -> Array:

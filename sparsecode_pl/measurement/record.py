@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement.intervals import Array, Interval, Replicates, mean_of, replicates_of
+from sparsecode_pl.measurement.intervals import Array, Interval, Replicates, replicates_of
 from sparsecode_pl.utilities.files import write_files
 from sparsecode_pl.utilities.plain import from_json, to_json
 from sparsecode_pl.utilities.versions import versions
@@ -26,11 +25,6 @@ FORMAT = 3
 RESULTS, TABLE, FIT, DICTIONARY = "results.json", "results.csv", "fit.json", "dictionary"
 # The sums that intervals come from, beside `FIT`.
 _SUMS = "sums.safetensors"
-
-# What a record says of itself apart from its scores.
-_NAMES = ("data", "model", "layer", "control_of")
-# Scores that a control is compared by.
-_COMPARED = ("S1", "heldout_S1", "unseen_S1", "exact_S1", "heldout_exact_S1", "unseen_exact_S1")
 
 
 @dataclass(frozen=True)
@@ -73,8 +67,11 @@ class Fit:
 
     def at(self, share: float) -> "Fit | None":
         """The fit with the scores at one of several shares; None if these do not have it."""
-        level = next((level for level in self.levels if level.share == share), None)
-        return None if level is None else replace(self, scores=level.scores, sums=level.sums, levels=())
+        return self._at.get(share)
+
+    @cached_property
+    def _at(self) -> dict[float, "Fit"]:
+        return {level.share: replace(self, scores=level.scores, sums=level.sums, levels=()) for level in self.levels}
 
     @cached_property
     def replicates(self) -> dict[str, Replicates]:
@@ -375,57 +372,6 @@ def load_results(path: str | Path) -> Results:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{file} cannot be read as the results of a run: {reason}") from error
-
-
-def ratios_to(source: Record, control: Mapping[str, float]) -> dict[str, float]:
-    """The data's scores over those of a control, by names such as "S1_ratio"."""
-    return {
-        f"{name}_ratio": source[name] / control[name] if control[name] else math.nan
-        for name in _COMPARED
-        if name in control and name in source
-    }
-
-
-def with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> tuple[Record, ...]:
-    """Records with the ratios of controls to what they are controls of, with intervals, and at all shares.
-
-    Args:
-        records: one for each data set.
-        control_of: for each the number of the record that it is a control of, or None.
-    """
-    finished = _with_ratios(records, control_of)
-    frontiers: list[list[dict[str, Any]]] = [[] for _ in records]
-    for share in sorted({level.share for record in records for fit in record.fits for level in fit.levels}):
-        at = [tuple(filter(None, (fit.at(share) for fit in record.fits))) for record in records]
-        there = [number for number, fits in enumerate(at) if fits and len(fits) == len(records[number].fits)]
-        levels = [replace(records[number], fits=at[number]) for number in there]
-        places = [_place(there, control_of[number]) for number in there]
-        for number, level in zip(there, _with_ratios(levels, places), strict=True):
-            entries = {name: value for name, value in level.items() if name not in _NAMES}
-            frontiers[number].append({"share": share, **entries})
-    return tuple(replace(record, frontier=tuple(each)) for record, each in zip(finished, frontiers, strict=True))
-
-
-def _place(there: list[int], number: int | None) -> int | None:
-    return there.index(number) if number in there else None
-
-
-def _with_ratios(records: Sequence[Record], control_of: Sequence[int | None]) -> list[Record]:
-    finished = []
-    each = [_replicates(record) for record in records]
-    for record, replicates, number in zip(records, each, control_of, strict=True):
-        ratios = {} if number is None else ratios_to(records[number], record.scores)
-        # In the order of the scores, for sums that were read back come in another one than they were taken in.
-        found = {name: replicates[name].interval for name in record.scores if name in replicates}
-        for name in _COMPARED:
-            if number is not None and name in replicates and name in each[number]:
-                found[f"{name}_ratio"] = each[number][name].over(replicates[name]).interval
-        finished.append(replace(record, ratios=ratios, intervals=found))
-    return finished
-
-
-def _replicates(record: Record) -> dict[str, Replicates]:
-    return mean_of([fit.replicates for fit in record.fits]) if record.error is None else {}
 
 
 def _ratios(content: Mapping[str, Any]) -> dict[str, float]:

@@ -3,17 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparsecode_pl.data import ROWS
-
-
-def key(kind: str, name: str) -> str:
-    """The name of a score of rows of a kind in a record, such as "heldout_S1"; training rows have no prefix."""
-    return name if kind == "train" else f"{kind}_{name}"
+from sparsecode_pl.data import ROWS, score_name
 
 
 def kinds_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """The kinds of rows that some record has scores of, in the order of `ROWS`."""
-    return [kind for kind in ROWS if any(key(kind, "S1") in record for record in records)]
+    return [kind for kind in ROWS if any(score_name(kind, "S1") in record for record in records)]
 
 
 def telling(records: Sequence[Mapping[str, Any]]) -> str:

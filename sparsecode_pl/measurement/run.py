@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from sparsecode_pl.data import ActivationDataModule, Control
+from sparsecode_pl.measurement.compare import with_ratios
 from sparsecode_pl.measurement.fit import TrainerFactory, fit_subject
 from sparsecode_pl.measurement.jobs import Failure, Job, run_jobs
 from sparsecode_pl.measurement.plan import Plan
@@ -22,7 +23,6 @@ from sparsecode_pl.measurement.record import (
     Record,
     Results,
     load_results,
-    with_ratios,
 )
 from sparsecode_pl.measurement.report import print_table, show_in_tensorboard, write_report
 from sparsecode_pl.measurement.stability import with_stability
@@ -140,13 +140,14 @@ def measure_subjects(
         place: fit for place, path in folders.items() if resume is not None and (fit := Fit.read(path)) is not None
     }
     missing = [place for place in folders if place not in fits]
+    records: dict[int, Record] = {}
     tasks = []
     for number, seed in missing:
         first = subjects[number].module.seed
         task = partial(fit_subject, subjects[number], first + seed, folders[number, seed], trainer, plan)
         title = subjects[number].title + (f", seed {seed}" if plan.seeds > 1 else "")
         tasks.append(Job(title, partial(_fresh, folders[number, seed], task)))
-    results = _results(run, subjects, plan, fits, settings)
+    results = _results(run, subjects, plan, fits, records, settings)
     rank_zero_only(write_report)(results)
     failures: list[str] = []
     try:
@@ -161,7 +162,7 @@ def measure_subjects(
                 rank_zero_warn(f"{subjects[place[0]].title} failed: {outcome.error}")
                 failures.append(outcome.error)
             fits[place] = outcome
-            results = _results(run, subjects, plan, fits, settings)
+            results = _results(run, subjects, plan, fits, records, settings)
             rank_zero_only(write_report)(results)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the second of the first
         rank_zero_info(f"interrupted after {len(fits)} of {len(folders)} fits; to make the others, resume {run}")
@@ -188,22 +189,30 @@ def _fresh(folder: Path, task: Any) -> Fit:
 
 
 def _results(
-    run: Path, subjects: list[Subject], plan: Plan, fits: dict[tuple[int, int], Fit], settings: dict[str, Any]
+    run: Path,
+    subjects: list[Subject],
+    plan: Plan,
+    fits: dict[tuple[int, int], Fit],
+    records: dict[int, Record],
+    settings: dict[str, Any],
 ) -> Results:
-    """The records of the subjects all of whose fits are done, each control with its ratio."""
+    """The results with the records of the subjects all of whose fits are done.
+
+    Records that are new are added to `records`: making them takes longer than writing them.
+    """
     fitted = [number for number in range(len(subjects)) if all((number, seed) in fits for seed in range(plan.seeds))]
     # A control waits for its data, without which its record would seem to belong to other data.
     done = [number for number in fitted if subjects[number].control_of in (None, *fitted)]
-    records = []
     for number in done:
+        if number in records:
+            continue
         subject = subjects[number]
         model, layer = (subject.place.model, subject.place.layer) if subject.place is not None else (None, None)
-        source = None if subject.control_of is None else subjects[subject.control_of].label
+        source = None if subject.control_of is None else records[subject.control_of]
         each = tuple(fits[number, seed] for seed in range(plan.seeds))
-        records.append(Record(subject.label, each, model, layer, source))
-    control_of = [subjects[number].control_of for number in done]
-    places = [done.index(number) if number in done else None for number in control_of]
-    return Results(run, with_ratios(records, places), settings, complete=len(done) == len(subjects))
+        record = Record(subject.label, each, model, layer, None if source is None else source.data)
+        records[number] = with_ratios(record, source)
+    return Results(run, tuple(records[number] for number in done), settings, complete=len(done) == len(subjects))
 
 
 def _finish(results: Results) -> None:

@@ -1,7 +1,9 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
@@ -9,7 +11,7 @@ from sparsecode_synthetic import SparseLinear
 
 from sparsecode_pl.callbacks import AdaptivePenalty
 from sparsecode_pl.data import ActivationDataModule, Control, Place, Source, SourceActivations, TensorSource
-from sparsecode_pl.measurement import measure
+from sparsecode_pl.measurement import Fit, measure
 from sparsecode_pl.module import SparseCodingModule
 
 
@@ -50,6 +52,31 @@ def _words(**settings) -> SourceActivations:
 def words() -> Callable[..., SourceActivations]:
     """Makes small text, of which some rows are copies of others."""
     return _words
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """Makes a fit of given scores, whose folder lies in the run folder `tmp_path`."""
+
+    def make(name, seed=0, **scores):
+        return Fit(seed, tmp_path / name / f"seed_{seed}", {"S1": 2.0, "num_samples": 90, **scores})
+
+    return make
+
+
+@pytest.fixture
+def with_sums(fit):
+    """Makes a fit with sums of 30 documents, training rows and held-out rows, whose S1 is 2 times the factor."""
+
+    def make(name, seed=0, factor=1.0):
+        random = np.random.default_rng(0)
+        rows = random.integers(1, 9, 30)
+        sums = np.stack([rows, 3 * rows, factor * (rows + random.poisson(rows)), rows, *[rows] * 5], axis=1) * 1.0
+        both = {"sums": sums, "heldout_sums": sums[:20]}
+        scores = {f"{prefix}S1": float(sums[:, 2].sum() / sums[:, 3].sum()) for prefix in ("", "heldout_")}
+        return replace(fit(name, seed, **scores), sums=both)
+
+    return make
 
 
 @pytest.fixture

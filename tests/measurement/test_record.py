@@ -4,23 +4,12 @@ import math
 import pickle
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import Fit, Record, Results, load_results
-from sparsecode_pl.measurement.record import Level, with_ratios
-
-
-@pytest.fixture
-def fit(tmp_path):
-    """Makes a fit of given scores, whose folder lies in the run folder `tmp_path`."""
-
-    def make(name, seed=0, **scores):
-        return Fit(seed, tmp_path / name / f"seed_{seed}", {"S1": 2.0, "num_samples": 90, **scores})
-
-    return make
+from sparsecode_pl.measurement.compare import with_ratios
 
 
 @pytest.fixture
@@ -33,7 +22,8 @@ def results(fit, tmp_path):
         Record("Broken", (Fit(0, tmp_path / "c", error="OSError: no disk"),), **place, control_of="toy layer 3"),
     )
     settings = {"model": {"lam": math.inf, "seeds": 2}}
-    return Results(tmp_path, with_ratios(records, [None, 0, 0]), settings, complete=False)
+    finished = with_ratios(records[0]), *(with_ratios(control, records[0]) for control in records[1:])
+    return Results(tmp_path, finished, settings, complete=False)
 
 
 def test_a_record_is_a_mapping_of_means_with_the_spread(results):
@@ -53,23 +43,6 @@ def test_a_record_is_a_mapping_of_means_with_the_spread(results):
         "control_of": "toy layer 3",
         "error": "OSError: no disk",
     }
-
-
-@pytest.mark.parametrize("lacking", [0, 1])
-def test_a_score_that_a_fit_lacks_is_left_out_and_the_others_are_means(fit, tmp_path, lacking):
-    scores = {"S1": 2.0, "unseen_S1": 4.0}, {"S1": 3.0, "unseen_S1": 5.0}
-    del scores[lacking]["unseen_S1"]
-    fits = tuple(replace(fit("a", seed), levels=(Level(0.8, each),), scores=each) for seed, each in enumerate(scores))
-    (record,) = with_ratios([Record("data", fits)], [None])
-    for each in (record, record["frontier"][0]):
-        assert "unseen_S1" not in each
-        assert each["S1"] == 2.5
-        assert each["spread"] == {"S1": pytest.approx(math.sqrt(0.5))}
-    Results(tmp_path, (record,)).write()
-    loaded = load_results(tmp_path).records[0]
-    assert (loaded.scores, loaded.spread) == (record.scores, record.spread)
-    fewer = replace(fits[lacking], levels=())
-    assert with_ratios([Record("data", (fits[1 - lacking], fewer))], [None])[0].frontier == ()
 
 
 def test_results_are_read_back_as_they_were(results):
@@ -111,45 +84,9 @@ def test_a_run_folder_can_be_moved(results, tmp_path_factory):
     assert record.dictionary.lam == 0.1
 
 
-@pytest.fixture
-def with_sums(fit):
-    """Makes a fit with sums of 30 documents, training rows and held-out rows, whose S1 is 2 times the factor."""
-
-    def make(name, seed=0, factor=1.0):
-        random = np.random.default_rng(0)
-        rows = random.integers(1, 9, 30)
-        sums = np.stack([rows, 3 * rows, factor * (rows + random.poisson(rows)), rows, *[rows] * 5], axis=1) * 1.0
-        both = {"sums": sums, "heldout_sums": sums[:20]}
-        scores = {f"{prefix}S1": float(sums[:, 2].sum() / sums[:, 3].sum()) for prefix in ("", "heldout_")}
-        return replace(fit(name, seed, **scores), sums=both)
-
-    return make
-
-
-def test_records_have_intervals_of_scores_and_ratios(with_sums, fit, tmp_path):
-    records = [Record("data", (with_sums("a"),)), Record("control", (with_sums("b", factor=2.0),), control_of="data")]
-    data, control = with_ratios([*records, Record("plain", (fit("c"),), control_of="data")], [None, 0, 0])[:2]
-    assert list(data.intervals) == ["S1", "heldout_S1"]  # only of scores that the record has
-    low, high = data["intervals"]["S1"]
-    assert low < data["S1"] < high
-    assert control.intervals["S1"] == pytest.approx((2 * low, 2 * high))
-    assert control.intervals["S1_ratio"] == (control["S1_ratio"],) * 2  # of the same documents, and so without doubt
-    assert list(control.intervals) == ["S1", "heldout_S1", "S1_ratio", "heldout_S1_ratio"]
-
-
-def test_the_interval_of_several_fits_is_that_of_their_mean(with_sums):
-    fits = with_sums("a", 0), with_sums("a", 1, factor=3.0)
-    one, mean = with_ratios([Record("one", fits[:1]), Record("mean", fits)], [None, None])
-    assert mean.intervals["S1"] == pytest.approx(tuple(2 * end for end in one.intervals["S1"]))
-    assert mean.spread["S1"] > 0
-    failed = with_ratios([Record("failed", (fits[0], Fit(1, error="OSError: no disk")))], [None])[0]
-    assert failed.intervals == {}
-    assert "intervals" not in failed
-
-
 def test_intervals_are_in_both_files_and_are_read_back(with_sums, tmp_path):
-    records = [Record("data", (with_sums("a"),)), Record("control", (with_sums("b", factor=0.0),), control_of="data")]
-    results = Results(tmp_path, with_ratios(records, [None, 0]))
+    made = Record("data", (with_sums("a"),)), Record("control", (with_sums("b", factor=0.0),), control_of="data")
+    results = Results(tmp_path, (with_ratios(made[0]), with_ratios(made[1], made[0])))
     results.write()
     data, control = results.records
     assert all(math.isnan(end) for end in control.intervals["S1_ratio"])  # over a score of 0
@@ -171,10 +108,10 @@ def test_intervals_are_in_both_files_and_are_read_back(with_sums, tmp_path):
 def test_sums_are_kept_with_the_fit_and_go_to_other_processes(with_sums):
     made = with_sums("a")
     made.write()
-    (fresh,) = with_ratios([Record("data", (made,))], [None])
+    fresh = with_ratios(Record("data", (made,)))
     backwards = replace(made, sums=dict(reversed(made.sums.items())))  # files keep no order
     for read in (Fit.read(made.folder), pickle.loads(pickle.dumps(made)), backwards):  # noqa: S301
-        (record,) = with_ratios([Record("data", (read,))], [None])
+        record = with_ratios(Record("data", (read,)))
         assert list(record.intervals.items()) == list(fresh.intervals.items())
         assert record == fresh
     (made.folder / "sums.safetensors").write_bytes(b"cut short")
