@@ -63,9 +63,10 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         unseen_by: column of the token types; if None, "token_id" where there is such a column.
         unseen_split: approximate share of the rows that are of unseen tokens, in [0, 1), drawn at random over the
             types; types with more than a tenth of these rows stay in training. 0 for none.
-        remove: with "token_mean", each row is without the mean of the other training rows of its token type, to
-            measure what is left once the token is known (see `WithoutTokenMeans`). Rows of types with fewer than two
-            training rows are left out, and so are all unseen tokens.
+        remove: with "token_mean", each row is without the mean of the training rows of its token type in other
+            documents (or what else is held out as a whole), to measure what is left once the token is known (see
+            `WithoutTokenMeans`). Rows of types that are in fewer than two of these are left out, and so are all unseen
+            tokens.
         num_workers: loader processes.
         seed: of the split, the shuffling and, in random data, the data.
 

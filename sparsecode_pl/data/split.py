@@ -52,6 +52,8 @@ class Split:
         buckets: for each row the bucket of its group, (n,) int64, in [0, `BUCKETS`), the units that intervals resample.
             Groups are documents or what else is held out as a whole, and, for unseen tokens, token types. Each kind of
             rows is dealt on its own.
+        groups: for each row the number of what is held out as a whole, such as its document, (n,) int64; each row has
+            its own where single rows are held out.
         num_distinct: number of rows that differ from each other.
         distinct_trained: number of training rows that differ from each other.
         num_types: number of token types; None without a column of them.
@@ -64,6 +66,7 @@ class Split:
 
     rows: dict[str, Tensor]
     buckets: Tensor
+    groups: Tensor
     num_distinct: int
     distinct_trained: int
     num_types: int | None = None
@@ -126,10 +129,11 @@ def split_rows(
     units, by_rows = _units(columns, heldout_by, classes)
     kinds = _types(columns, unseen_by, least=2 if unseen_split > 0 else 1)
     num_types = None if kinds is None else int(kinds.max()) + 1
+    groups = torch.arange(n) if by_rows else units
     if val_split == 0:
         everything = {"train": torch.arange(n)}
         buckets = _buckets(units, kinds, everything, seed)
-        return Split(everything, buckets, num_classes, num_classes, num_types, num_types)
+        return Split(everything, buckets, groups, num_classes, num_classes, num_types, num_types)
 
     alone = kinds is not None and by_rows and _one_class_each(kinds, classes)
     unseen = torch.zeros(n, dtype=torch.bool)
@@ -174,6 +178,7 @@ def split_rows(
     return Split(
         rows=index,
         buckets=_buckets(units, kinds, index, seed),
+        groups=groups,
         num_distinct=num_classes,
         distinct_trained=len(classes[train].unique()),
         num_types=num_types,

@@ -20,11 +20,12 @@ _SUFFIX = " without token means"
 
 
 class WithoutTokenMeans(Derived):
-    """Rows of another source, each without the mean of the other training rows of its token (see `TokenMeans`).
+    """Rows of another source, each without the mean of the training rows of its token in other documents.
 
-    Rows of tokens with fewer than two training rows are left out, and so are all unseen tokens: nothing is known of
-    them, so they would keep all that the token adds. In 20,000 tokens of Wikipedia, they would have 40 to 70 % of what
-    is left. Rows that are on disk stay there.
+    What is held out as a whole, documents or single rows, is also left out of the means (see `TokenMeans`). Rows of
+    tokens that are in training rows of fewer than two documents are left out, and so are all unseen tokens: nothing is
+    known of them, so they would keep all that the token adds. In 20,000 tokens of Wikipedia, they would have 40 to 70 %
+    of what is left. Rows that are on disk stay there.
 
     Args:
         source: all rows.
@@ -34,14 +35,14 @@ class WithoutTokenMeans(Derived):
 
     Raises:
         ValueError: the source is a stream. When the rows are asked for: there is no such column, it has one value, or
-            nothing would be left, because each training row is of a type of its own, or all rows of a type are equal.
+            nothing would be left, because no token is in two documents, or all rows of a token are equal.
 
     Example:
         >>> import torch
         >>> from sparsecode_pl.data import Split, TensorSource
         >>> source = TensorSource(torch.tensor([[1.0], [3.0], [5.0], [9.0], [4.0]]), columns={"word": list("aabba")})
         >>> rows = {"train": torch.arange(4), "heldout": torch.tensor([4])}
-        >>> left = WithoutTokenMeans(source, "word", Split(rows, torch.zeros(5, dtype=torch.int64), 5, 4))
+        >>> left = WithoutTokenMeans(source, "word", Split(rows, torch.arange(5), torch.arange(5), 5, 4))
         >>> left.label, left.split.rows["heldout"], len(left.rows)
         ('activations without token means', tensor([4]), 5)
     """
@@ -65,11 +66,12 @@ class WithoutTokenMeans(Derived):
         """The token means."""
         types = column(self.source.columns, self.by, "remove is 'token_mean', and unseen_by")
         train, label = self._whole.rows["train"], self.source.label
-        means = TokenMeans(self.source.rows, types, train)
+        means = TokenMeans(self.source.rows, types, train, self._whole.groups)
         if not means.repeated[train].any():
             raise ValueError(
-                f"remove is 'token_mean', but no two training rows of {label} have the same {self.by}, so that nothing "
-                "would be left: leave remove out, or name another column with unseen_by"
+                f"remove is 'token_mean', but no {self.by} of {label} has training rows in two groups (documents, or "
+                "what else is held out as a whole), so that nothing would be left: leave remove out, or name another "
+                "column with unseen_by or heldout_by"
             )
         if means.share_within < _LEAST_SHARE_WITHIN:
             raise ValueError(
@@ -99,6 +101,7 @@ class WithoutTokenMeans(Derived):
             whole,
             rows={kind: rows for kind, rows in sets.items() if len(rows)},
             buckets=whole.buckets[self.index],
+            groups=whole.groups[self.index],
             num_distinct=len(classes.unique()),
             distinct_trained=len(classes[sets["train"]].unique()),
             num_types=num_types,

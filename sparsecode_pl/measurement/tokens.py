@@ -11,8 +11,9 @@ _BATCH = 4096
 def token_identity(data: ActivationDataModule) -> dict[str, float]:
     """The share of the variance that a table of token means explains: a baseline for what any dictionary explains.
 
-    The table (see `TokenMeans`) is made from the training rows alone. Each training row is predicted by the others of
-    its token; those without others are not counted, as nothing is known of unseen tokens.
+    The table (see `TokenMeans`) is made from the training rows alone. Each training row is predicted by those of its
+    token in other documents, or in other groups of those that are held out as a whole, as held-out rows are. Rows
+    without any such are not counted, as nothing is known of unseen tokens.
 
     Args:
         data: the activations.
@@ -20,9 +21,8 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
     Returns:
         `token_explained_variance` of the training rows and `heldout_token_explained_variance` of the held-out rows,
         about the mean of the same rows, at most 1; the first alone if there are no held-out rows, or if these are of
-        unseen tokens. Empty if the data has no
-        column of token types, if no two training rows are of one type, or with `stream`, whose training rows are
-        others.
+        unseen tokens, and the second alone if no type has training rows in two groups. Empty if the data has no column
+        of token types, or with `stream`, whose training rows are others.
 
     Example:
         >>> import torch
@@ -36,7 +36,7 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
     if column not in source.columns or source.stream is not None:
         return {}
     train = data.train_index
-    means = TokenMeans(source.rows, source.columns[column], train)
+    means = TokenMeans(source.rows, source.columns[column], train, data.split.groups)
     sets = {"": train[means.repeated[train]]}
     if not data.split.heldout_is_unseen:
         sets["heldout_"] = data.heldout_index

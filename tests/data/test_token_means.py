@@ -16,17 +16,36 @@ def drawn(within: float, types: int = 200, seed: int = 0, width: int = 8) -> tup
     return 5 + centres[token] + within * torch.randn(len(token), width, generator=random), token
 
 
-def by_hand(x: torch.Tensor, token: torch.Tensor, train: torch.Tensor, shrinkage: float) -> torch.Tensor:
-    """Each row without the shrunken mean of the training rows of its type, the row itself excepted."""
+def by_hand(x, token, train, shrinkage, groups=None):
+    """Each row without the shrunken mean of the training rows of its type, its group excepted."""
+    groups = torch.arange(len(x)) if groups is None else groups
     x, mean = x.double(), x[train].double().mean(0)
     left = []
     for row in range(len(x)):
-        others = train[(token[train] == token[row]) & (train != row)]
+        others = train[(token[train] == token[row]) & (groups[train] != groups[row])]
         estimate = mean
         if len(others):
             estimate = (x[others].sum(0) + shrinkage * mean) / (len(others) + shrinkage)
         left.append(x[row] - estimate)
     return torch.stack(left)
+
+
+def bursty(num_documents=300, length=60, types=2000, width=8, seed=0):
+    """Text of which a quarter is a document's own words, about a topic that is stronger than the words.
+
+    Returns:
+        Rows, tokens and documents.
+    """
+    random = torch.Generator().manual_seed(seed)
+    n = num_documents * length
+    document = torch.arange(num_documents).repeat_interleave(length)
+    frequency = 1 / torch.arange(1.0, types + 1)
+    token = torch.multinomial(frequency, n, replacement=True, generator=random)
+    favourite = torch.randint(types, (num_documents, 3), generator=random)
+    own = favourite[document, torch.randint(3, (n,), generator=random)]
+    token = torch.where(torch.rand(n, generator=random) < 0.25, own, token)
+    word, topic = torch.randn(types, width, generator=random), 2 * torch.randn(num_documents, width, generator=random)
+    return word[token] + topic[document] + torch.randn(n, width, generator=random), token, document
 
 
 @pytest.mark.parametrize("within", [0.3, 1.0, 3.0])
@@ -38,6 +57,51 @@ def test_a_row_loses_the_shrunken_mean_of_the_other_training_rows_of_its_type(wi
     index = torch.randperm(len(x))
     torch.testing.assert_close(means.residual(index).double(), expected[index], rtol=0, atol=2e-5)
     assert means.repeated.tolist() == [int((token[train] == token[row]).sum()) > 1 for row in range(len(x))]
+
+
+@pytest.mark.parametrize("block", [7, 4_194_304])
+def test_rows_of_the_same_group_are_left_out_of_the_mean(monkeypatch, block):
+    monkeypatch.setattr("sparsecode_pl.data.token_means._BLOCK", block * 8)
+    x, token, document = bursty(num_documents=5, length=240)
+    groups = 1000 - 7 * document
+    groups[5] = -3  # a group of one row
+    train = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[: len(x) * 3 // 4]
+    means = TokenMeans(x, token, train, groups)
+    sizes = torch.stack([token[train], document[train]]).unique(dim=1, return_counts=True)[1]
+    assert sizes.min() == 1
+    assert sizes.max() > 16  # some sums are kept and others are taken anew
+    index = torch.randint(len(x), (500,))
+    expected = by_hand(x, token, train, means.shrinkage, groups)[index]
+    torch.testing.assert_close(means.residual(index).double(), expected, rtol=0, atol=5e-5)
+    for row in range(len(x)):
+        assert means.repeated[row] == (len(groups[train[token[train] == token[row]]].unique()) > 1)
+
+
+def test_the_table_tells_as_much_of_training_documents_as_of_others():
+    x, token, document = bursty(num_documents=400, width=32)
+    is_training = document % 2 > 0
+    train = is_training.nonzero().flatten()
+    by_document, by_row = (TokenMeans(x, token, train, groups) for groups in (document, None))
+
+    def told(means, kind):
+        rows = (kind & means.repeated).nonzero().flatten()
+        return 1 - float(means.residual(rows).square().sum() / (x[rows] - x[rows].mean(0)).square().sum())
+
+    assert told(by_document, is_training) == pytest.approx(told(by_document, ~is_training), abs=0.02)
+    assert told(by_row, is_training) > told(by_row, ~is_training) + 0.1
+    assert told(by_document, ~is_training) > told(by_row, ~is_training)  # k is the one that suits other documents
+
+
+def test_no_other_shrinkage_predicts_documents_that_are_left_out_better():
+    x, token, document = bursty(num_documents=20)
+    train = torch.arange(len(x))
+    means = TokenMeans(x, token, train, document)
+    rows = means.repeated
+    errors = {
+        factor: by_hand(x, token, train, means.shrinkage * factor, document)[rows].square().sum()
+        for factor in (0.25, 1, 4)
+    }
+    assert min(errors, key=errors.get) == 1
 
 
 def test_the_shrinkage_is_near_the_ratio_of_the_variances_within_and_between_types():
@@ -120,5 +184,7 @@ def test_a_table_can_be_pickled():
 def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="column has 3 entries, but there are 4 rows"):
         TokenMeans(torch.randn(4, 2), torch.arange(3), torch.arange(4))
+    with pytest.raises(ValueError, match="groups has 5 entries, but there are 4 rows"):
+        TokenMeans(torch.randn(4, 2), torch.arange(4), torch.arange(4), torch.arange(5))
     with pytest.raises(ValueError, match="train_index is empty: give at least one"):
         TokenMeans(torch.randn(4, 2), torch.arange(4), torch.arange(0))

@@ -34,7 +34,7 @@ def without(source: Source, **settings) -> SourceActivations:
 def test_rows_are_those_of_the_source_without_the_means_of_its_training_rows():
     source = text()
     whole, left = SourceActivations(source, seed=3), without(source, seed=3)
-    means = TokenMeans(source.rows, source.columns["token_id"], whole.train_index)
+    means = TokenMeans(source.rows, source.columns["token_id"], whole.train_index, whole.split.groups)
     kept = left.source.index
     assert torch.equal(left.rows[:], means.residual(kept))
     assert torch.equal(left.rows[torch.tensor([5, 2])], means.residual(kept[[5, 2]]))
@@ -48,7 +48,10 @@ def test_rows_stay_on_the_side_where_they_are_in_the_source():
     assert set(left.row_sets) == {"train", "heldout"}  # nothing is known of unseen tokens
     for index in left.row_sets.values():
         assert torch.equal(left.split.buckets[index], whole.split.buckets[kept[index]])
-    count = tokens[whole.train_index].bincount(minlength=300)
+    documents = source.columns["document"]
+    train = whole.train_index
+    pairs = torch.stack([tokens[train], documents[train]]).unique(dim=1)
+    count = pairs[0].bincount(minlength=300)  # training documents with each token
     assert (count == 1).any()
     for kind in ("train", "heldout"):
         rows = whole.row_sets[kind]
@@ -80,7 +83,7 @@ def test_no_token_mean_is_left():
     left = without(source, unseen_split=0)
 
     def explained(data, rows):
-        means = TokenMeans(data.rows, data.source.columns["token_id"], data.train_index)
+        means = TokenMeans(data.rows, data.source.columns["token_id"], data.train_index, data.split.groups)
         before = data.rows[rows] - data.rows[rows].mean(0)
         return 1 - float(means.residual(rows).square().sum() / before.square().sum())
 
@@ -164,7 +167,7 @@ def test_data_with_nothing_to_remove_or_nothing_left_is_refused():
     with pytest.raises(ValueError, match="unseen_by is 'token_id', a column with the same value in all rows"):
         _ = without(one, unseen_split=0).rows
     own = TensorSource(torch.randn(50, 3), columns={"token_id": torch.arange(50)})
-    with pytest.raises(ValueError, match="no two training rows of activations have the same token_id"):
+    with pytest.raises(ValueError, match="no token_id of activations has training rows in two groups"):
         without(own).setup()
     with pytest.raises(ValueError, match="in mine all rows of the same token_id are equal, so that nothing would be"):
         without(text(spread=0.0)).setup()
