@@ -426,7 +426,8 @@ class SparseCodingModule(LightningModule):
         # As float64 tensors: Lightning would convert plain numbers to float32. All processes have the same values.
         tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.scores.items()}
         self.log_dict(tensors, sync_dist=True)
-        self.dictionary.card = replace(self.dictionary.card, scores=record_names(self.scores))
+        scores = record_names(self.scores)
+        self.dictionary.card = replace(self.dictionary.card, scores=scores, intervals={})  # a fit may have had some
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step

@@ -21,7 +21,7 @@ from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.sampled import DrawnStream, SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
 from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
-from sparsecode_pl.data.split import BUCKETS, ROWS, TOKEN, Split, score_name
+from sparsecode_pl.data.split import BUCKETS, TOKEN, Split
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.data.tensor import TensorActivations, TensorSource
 from sparsecode_pl.data.token_means import TokenMeans
@@ -29,6 +29,7 @@ from sparsecode_pl.data.without_token_means import WithoutTokenMeans
 from sparsecode_pl.store import MemoryWriter, Store, StoreBusyError, StoreWriter, write_store
 from sparsecode_pl.utilities.memory import total_memory
 from sparsecode_pl.utilities.progress import Progress
+from sparsecode_pl.utilities.row_kinds import ROWS, score_name
 from sparsecode_pl.utilities.seeding import generator
 
 __all__ = [

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.rows import Rows
+from sparsecode_pl.utilities.row_kinds import ROWS
 from sparsecode_pl.utilities.seeding import generator
 
-#: Kinds of rows and their names for readers, in the order in which they are scored and shown.
-ROWS = {"train": "training rows", "heldout": "held-out rows", "unseen": "unseen tokens"}
 #: The columns of text that decide the split unless others are named.
 DOCUMENT, TOKEN = "document", "token_id"
 #: As `heldout_by`, the name for single rows.
@@ -27,20 +26,6 @@ _FEWEST_TYPES = 20
 _LARGEST_TYPE = 0.1
 
 Column = Sequence[str] | Tensor
-
-
-def score_name(kind: str, name: str) -> str:
-    """The name in a record of a score of rows of a kind.
-
-    Args:
-        kind: one of `ROWS`; names of scores of training rows have no prefix.
-        name: of the score.
-
-    Example:
-        >>> [score_name(kind, "S1") for kind in ROWS]
-        ['S1', 'heldout_S1', 'unseen_S1']
-    """
-    return name if kind == "train" else f"{kind}_{name}"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from sparsecode_pl.utilities.plain import from_json, to_json
+from sparsecode_pl.utilities.row_kinds import ROWS, kinds_of, score_name, telling
 
-# The scores of the card's table, and how they are written.
-_COLUMNS = {"S1": "#.3g", "L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
+# The scores of the card's table beside S1, and how they are written.
+_OTHERS = {"L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
+_FORM = "#.3g"
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,14 @@ class Card:
         model: the model that the activations are from, if any.
         layer: its layer, if any.
         source: how the activations were made, of plain types: model, revision, text and so on.
-        rows: number of training rows ("train") and of held-out rows ("heldout").
+        rows: number of rows of each kind: "train", "heldout" and "unseen".
         seed: of the initial dictionary.
         versions: of the packages that made it.
-        scores: by the names of a record, such as "S1" and "heldout_S1", at the dictionary's penalty.
+        scores: by the names of a record, such as "S1", "heldout_S1" and "unseen_S1". They are those at the
+            dictionary's penalty, unless each kind of rows has a penalty of its own, such as "unseen_lam".
         controls: the scores of its controls, by their names, where it was measured beside some.
+        intervals: 95 % intervals of the scores, lower and upper end, as far as they were taken.
+        control_intervals: those of the controls, by their names, also of ratios such as "S1_ratio".
     """
 
     data: str = ""
@@ -36,6 +41,8 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    control_intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """The card as JSON can hold it; NaN becomes null."""
@@ -53,12 +60,16 @@ class Card:
             raise ValueError(f"the card is {content!r}, not a mapping")
         known = {entry.name for entry in fields(cls)}
         card = {name: value for name, value in content.items() if name in known}
-        for name in ("source", "rows", "versions", "scores", "controls"):
+        for name in ("source", "rows", "versions", "scores", "controls", "intervals", "control_intervals"):
             if not isinstance(card.get(name, {}), dict):
                 raise ValueError(f"the card's {name} is {card[name]!r}, not a mapping")
         for name in ("scores", "controls"):
             if name in card:
                 card[name] = from_json(card[name])
+        if "intervals" in card:
+            card["intervals"] = _intervals(card["intervals"])
+        if "control_intervals" in card:
+            card["control_intervals"] = {name: _intervals(each) for name, each in card["control_intervals"].items()}
         return cls(**card)
 
     def text(self, num_atoms: int, d_model: int, lam: float, name: str = "FOLDER_OR_HUB_NAME") -> str:
@@ -94,17 +105,32 @@ class Card:
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
-        """The measured scores, a line for the data and one for each control."""
-        lines = ["| | " + " | ".join(_COLUMNS) + " |", "|---" * (1 + len(_COLUMNS)) + "|"]
-        for name, scores in ((f"**{_cell(self.data)}**", self.scores), *self.controls.items()):
-            cells = [_scores(scores, score, form) for score, form in _COLUMNS.items()]
-            lines.append(f"| {name if scores is self.scores else _cell(name)} | " + " | ".join(cells) + " |")
-        held_out = "Training rows / held-out rows. " if "heldout_S1" in self.scores else ""
-        beside = "" if self.controls else " It was measured without controls: compare it with some before you trust it."
-        return [*lines, "", f"{held_out}Lower S1, L_norm and N0 mean sparser.{beside}"]
+        """The measured scores, a line for the data and one for each control.
+
+        S1 stands there for each kind of rows, the other scores for the kind that is most telling of the data.
+        """
+        kinds, best = kinds_of([self.scores, *self.controls.values()]) or ["train"], telling([self.scores])
+        headings = [*(f"S1, {ROWS[kind]}" for kind in kinds), *_OTHERS]
+        lines = ["| | " + " | ".join(headings) + " |", "|---" * (1 + len(headings)) + "|"]
+        found = [(f"**{_cell(self.data)}**", self.scores, self.intervals)]
+        found += [(_cell(name), each, self.control_intervals.get(name, {})) for name, each in self.controls.items()]
+        for name, scores, intervals in found:
+            cells = [_score(scores, score_name(kind, "S1"), _FORM, intervals if kind == best else {}) for kind in kinds]
+            cells += [_score(scores, score_name(best, other), form, {}) for other, form in _OTHERS.items()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        notes = ["Lower S1, L_norm and N0 mean sparser."]
+        if len(kinds) > 1:
+            notes.append(f"L_norm, N0 and explained_variance are those of {ROWS[best]}.")
+        if any(score_name(best, "S1") in intervals for _, _, intervals in found):
+            notes.append("[ ]: 95 % interval with the dictionary fixed.")
+        if not self.controls:
+            notes.append("It was measured without controls: compare it with some before you trust it.")
+        return [*lines, "", " ".join(notes)]
 
     def _origin(self, lam: float) -> list[str]:
         facts: dict[str, Any] = {"penalty": None if math.isnan(lam) else f"{lam:.6g}"}
+        own = {kind: score_name(kind, "lam") for kind in ROWS if kind != "train"}  # at a share of the variance
+        facts |= {f"penalty, {ROWS[kind]}": f"{self.scores[n]:.6g}" for kind, n in own.items() if n in self.scores}
         facts |= {"model": self.model, "layer": self.layer, "seed": self.seed}
         facts |= {f"{rows} rows": f"{number:,}" for rows, number in self.rows.items()}
         facts |= {f"source: {name}": value for name, value in self.source.items()}
@@ -122,6 +148,17 @@ def _cell(value: Any) -> str:
     return text
 
 
-def _scores(scores: Mapping[str, float], name: str, form: str) -> str:
-    found = [scores[key] for key in (name, f"heldout_{name}") if key in scores]
-    return " / ".join(f"{value:{form}}".rstrip(".") for value in found)
+def _score(scores: Mapping[str, float], name: str, form: str, intervals: Mapping[str, tuple[float, float]]) -> str:
+    """A score, with its interval if it has one; empty if there is no such score."""
+    if name not in scores:
+        return ""
+    value, *ends = (f"{number:{form}}".rstrip(".") for number in (scores[name], *intervals.get(name, ())))
+    return f"{value} [{', '.join(ends)}]" if ends else value
+
+
+def _intervals(content: Any) -> dict[str, tuple[float, float]]:
+    """Intervals from JSON, with NaN in place of null."""
+    try:
+        return {name: (from_json(low), from_json(high)) for name, (low, high) in content.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"the card's intervals are {content!r}, not pairs by name") from error

@@ -107,7 +107,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
         tuple(levels) if len(plan.shares) > 1 and not error else (),
     )
     if trainer.is_global_zero:
-        dictionary.card = replace(dictionary.card, scores=training if error else scores)
+        dictionary.card = replace(dictionary.card, scores=training if error else scores, intervals=fit.intervals)
         dictionary.save_pretrained(folder / DICTIONARY)
         _update_checkpoints(trainer, dictionary)
         if error is None:

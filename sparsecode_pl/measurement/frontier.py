@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from sparsecode_pl.data import ROWS
-from sparsecode_pl.data import score_name as key
 from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, draw_curve, question
-from sparsecode_pl.measurement.rows_shown import telling
+from sparsecode_pl.utilities.row_kinds import score_name as key
+from sparsecode_pl.utilities.row_kinds import telling
 
 _SCORES = ("S1", "L_norm", "N0")
 # Data sets with all scores beside each other, at most, and panels in a row if there are more of them.

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsecode_pl.data import ROWS
-from sparsecode_pl.data import score_name as key
-from sparsecode_pl.measurement.rows_shown import kinds_of, telling
+from sparsecode_pl.utilities.row_kinds import kinds_of, telling
+from sparsecode_pl.utilities.row_kinds import score_name as key
 
 DATA_COLOUR, _CONTROL, _TRUTH = "#c2410c", "#64748b", "#0f766e"
 _EDGE = "#334155"

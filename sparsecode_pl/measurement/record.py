@@ -79,6 +79,11 @@ class Fit:
         return replicates_of(self.sums)
 
     @property
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % intervals of the scores for which there are sums, in the order of the scores."""
+        return {name: self.replicates[name].interval for name in self.scores if name in self.replicates}
+
+    @property
     def dictionary(self) -> Dictionary:
         """The dictionary, read from the folder.
 

@@ -15,12 +15,12 @@ from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
 from sparsecode_pl.data import ROWS
-from sparsecode_pl.data import score_name as key
 from sparsecode_pl.measurement.frontier import draw_frontier
 from sparsecode_pl.measurement.picture import draw, question
 from sparsecode_pl.measurement.record import Results, load_results
-from sparsecode_pl.measurement.rows_shown import kinds_of, telling
 from sparsecode_pl.scoring import SCORES
+from sparsecode_pl.utilities.row_kinds import kinds_of, telling
+from sparsecode_pl.utilities.row_kinds import score_name as key
 
 # Entries of a record that have a place of their own in the table or below it.
 _KNOWN = (

@@ -233,7 +233,11 @@ def _write_cards(records: Sequence[Record]) -> None:
                 except (OSError, ValueError) as error:  # all that was measured is written already
                     rank_zero_warn(f"{record.data}: the card of its dictionary lacks the controls: {error}")
                     continue
-                dictionary.card = replace(dictionary.card, controls={one.data: one.scores for one in controls})
+                dictionary.card = replace(
+                    dictionary.card,
+                    controls={one.data: one.scores for one in controls},
+                    control_intervals={one.data: one.intervals for one in controls},
+                )
                 dictionary.save_pretrained(fit.folder / DICTIONARY)
 
 

@@ -43,11 +43,41 @@ def test_entries_of_a_later_version_are_left_out():
     assert Card.from_plain({**Card(data="toy").plain(), "mood": "good"}) == Card(data="toy")
 
 
-def test_training_and_held_out_scores_stand_in_one_cell_and_controls_below():
-    table = lines(CARD.text(12, 5, 0.125))
-    assert table[0] == ["", "S1", "L_norm", "N0", "explained_variance"]
-    assert table[2] == ["**toy layer 3**", "2.50 / 2.75", "nan", "", ""]
-    assert table[3] == ["Gaussian", "9.00 / inf", "", "", ""]
+def test_each_kind_of_rows_has_its_s1_and_the_most_telling_one_the_other_scores():
+    scores = {"S1": 2.5, "heldout_S1": 2.75, "unseen_S1": 4.0, "N0": 8.0, "unseen_N0": 12.0, "unseen_lam": 0.25}
+    controls = {"Gaussian": {"S1": 9.0, "unseen_S1": math.inf, "unseen_N0": 30.0}, "Copies": {"S1": 1.5, "N0": 1.0}}
+    intervals = {"S1": (2.25, 2.75), "unseen_S1": (3.5, 4.5), "unseen_N0": (11.0, 13.0)}
+    others = {"Gaussian": {"unseen_S1": (8.0, math.nan), "unseen_S1_ratio": (0.1, 0.2)}}
+    card = Card("text", scores=scores, controls=controls, intervals=intervals, control_intervals=others)
+    card = Card.from_plain(json.loads(json.dumps(card.plain(), allow_nan=False)))
+    assert card.intervals == intervals
+    text = card.text(12, 5, 0.125)
+    heading, _, data, gaussian, copies = lines(text)[:5]
+    names = ["S1, training rows", "S1, held-out rows", "S1, unseen tokens", "L_norm", "N0", "explained_variance"]
+    assert heading == ["", *names]
+    assert data == ["**text**", "2.50", "2.75", "4.00 [3.50, 4.50]", "", "12.0", ""]
+    assert gaussian == ["Gaussian", "9.00", "", "nan [8.00, nan]", "", "30.0", ""]
+    assert copies == ["Copies", "1.50", "", "", "", "", ""]  # N0 of training rows would be held against another's
+    assert "L_norm, N0 and explained_variance are those of unseen tokens." in text
+    assert "[ ]: 95 % interval" in text
+    assert dict(line for line in lines(text) if len(line) == 2)["penalty, unseen tokens"] == "0.25"
+
+
+def test_a_card_without_intervals_is_read_and_shown_as_before():
+    old = {name: value for name, value in CARD.plain().items() if "intervals" not in name}
+    text = Card.from_plain(old).text(12, 5, 0.125)
+    table = lines(text)
+    assert table[0] == ["", "S1, training rows", "S1, held-out rows", "L_norm", "N0", "explained_variance"]
+    assert table[2] == ["**toy layer 3**", "2.50", "2.75", "", "", ""]
+    assert table[3] == ["Gaussian", "9.00", "nan", "", "", ""]
+    assert "[ ]" not in text
+
+
+@pytest.mark.parametrize("content", [[], {"S1": [1.0]}, {"S1": 2.0}])
+def test_intervals_that_are_no_pairs_are_refused(content):
+    for card in ({"intervals": content}, {"control_intervals": {"Gaussian": content}}):
+        with pytest.raises(ValueError, match="the card's intervals"):
+            Card.from_plain(card)
 
 
 def test_its_origin_is_told():

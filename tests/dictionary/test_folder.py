@@ -17,7 +17,7 @@ from sparsecode_pl.utilities import files
 @pytest.fixture
 def dictionary():
     atoms = Dictionary.random(12, 5, torch.Generator().manual_seed(0)).atoms
-    scores = {"S1": 2.5, "heldout_S1": 2.75, "L_norm": 3.0, "N0": math.nan}
+    scores = {"S1": 2.5, "heldout_S1": 2.75, "heldout_L_norm": 3.0, "heldout_N0": math.nan}
     card = Card(
         data="toy | layer 3",
         model="toy",
@@ -61,8 +61,8 @@ def test_the_files_say_their_format(saved):
 
 def test_the_readme_has_the_measured_table_and_three_lines_that_run(saved):
     text = (saved / "README.md").read_text()
-    assert "| **toy \\| layer 3** | 2.50 / 2.75 | 3.00 | nan |" in text
-    assert "| Gaussian | 9.00 / 9.50 |" in text
+    assert "| **toy \\| layer 3** | 2.50 | 2.75 | 3.00 | nan |" in text
+    assert "| Gaussian | 9.00 | 9.50 |" in text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(code.splitlines()) == 3
     namespace = {"x": torch.randn(4, 5)}

@@ -313,7 +313,10 @@ def test_the_cards_tell_the_scores_and_those_of_the_controls(run, make_data):
     assert card.scores["heldout_S1"] == record["heldout_S1"]
     assert card.controls == {"Gaussian": control.scores}
     assert (card.data, card.rows, card.seed) == ("SparseLinear a=1.5", {"train": 450, "heldout": 50}, 0)
+    assert card.intervals == record["intervals"]
+    assert card.control_intervals == {"Gaussian": control["intervals"]}
     assert control.dictionary.card.controls == {}
+    assert control.dictionary.card.intervals == {name: control["intervals"][name] for name in card.intervals}
     assert "| Gaussian |" in (record.folder / "dictionary" / "README.md").read_text()
 
 
