@@ -1,7 +1,7 @@
 """What rows there are, and what is known about them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,19 +60,19 @@ class Stream(Protocol):
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Some rows, (num, d_model) float32, chosen by `random` alone."""
 
-    def without(self, column: str, values: Tensor) -> "Stream":
+    def without(self, column: str, values: Sequence[str] | Tensor) -> "Stream":
         """A stream like this one whose rows never have one of these values in a column.
 
         Args:
             column: one of the source's columns.
-            values: what is left out, (k,) integers.
+            values: what is left out, k numbers or strings, as the column has.
 
         Raises:
             ValueError: the rows have no such column, or nothing is left. It may be raised by `check` instead.
         """
 
-    def values(self, column: str) -> Tensor | None:
-        """The values that rows of the stream may have in a column, ascending, (k,) integers; None if that is unknown.
+    def values(self, column: str) -> Sequence[str] | Tensor | None:
+        """The values that rows of the stream may have in a column, ascending, numbers or strings; None if unknown.
 
         Raises:
             ValueError: the rows have no such column.
