@@ -64,7 +64,7 @@ class RepeatedGaussian(OfRows):
         Raises:
             ValueError: the source has no column of the name given, or the column has one value.
         """
-        columns = source.columns
+        columns = source.checked_columns
         by = _DEFAULT if self.by is None and _DEFAULT in columns else self.by
         if by is not None:
             if by not in columns:
@@ -109,7 +109,7 @@ class RepeatedGaussianSource(MatchedGaussianSource):
     def kinds(self) -> Tensor:
         """Which token each row is, (n,) int64."""
         if self._kinds is None:
-            column = None if self._by is None else self.source.columns[self._by]
+            column = None if self._by is None else self.source.checked_columns[self._by]
             self._kinds = distinct_rows(self.source.rows) if column is None else _classes(column)
         return self._kinds
 
@@ -177,8 +177,8 @@ class RepeatedStream(DrawnStream):
     def _entries(self, column: str) -> NDArray[Any]:
         """The entries of a column at the rows that are drawn from."""
         self.check_column(column)
-        entries: NDArray[Any] = np.asarray(self.source.columns[column])
-        return entries[self._index.numpy()]
+        entries: NDArray[Any] = np.asarray(self.source.checked_columns[column])[self._index.numpy()]
+        return entries
 
 
 def _classes(column: list[str] | Tensor) -> Tensor:

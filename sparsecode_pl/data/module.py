@@ -276,7 +276,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
     @cached_property
     def _fresh(self) -> Stream | None:
         """Fresh rows to train on, without those of unseen tokens and of what is held out as a whole."""
-        stream, split, columns = self.source.stream, self.split, self.source.columns
+        stream, split, columns = self.source.stream, self.split, self.source.checked_columns
         if stream is None:
             return None
         held = ~torch.isin(split.groups, split.groups[self.train_index])
@@ -393,7 +393,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
 def _divide(source: Source, unseen_by: str | None, heldout_by: str | None, **settings: Any) -> Split:
     """Split the rows of a source."""
-    columns, stream = source.columns, source.stream
+    columns, stream = source.checked_columns, source.stream
 
     def known_types(held: Tensor) -> Column | None:
         """The token types of the stream."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data.checks import check_activations
+from sparsecode_pl.data.checks import check_activations, check_columns
 from sparsecode_pl.data.rows import Rows
 
 
@@ -139,8 +139,22 @@ class Source(ABC):
 
     @property
     def columns(self) -> Mapping[str, list[str] | Tensor]:
-        """Columns with one entry for each row, such as the token; empty if there are none."""
+        """Columns with one entry for each row, such as the token; empty if there are none.
+
+        A list, an array or a tensor of strings or numbers will do; they are checked where they are used.
+        """
         return {}
+
+    @property
+    def checked_columns(self) -> dict[str, list[str] | Tensor]:
+        """The columns, each a list of strings or a tensor, (n,).
+
+        Raises:
+            ValueError: a column has not one entry for each row.
+            TypeError: a column holds neither numbers nor strings.
+        """
+        columns = self.columns
+        return check_columns(columns, len(self.rows), source=self.label) if columns else {}
 
     @property
     def provenance(self) -> dict[str, Any]:

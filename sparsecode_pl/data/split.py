@@ -205,10 +205,15 @@ def follow(split: Split, rows: Rows) -> Split:
 
 def same_columns(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
     """Whether columns have the same names and entries."""
-    return one.keys() == other.keys() and all(
-        torch.equal(mine, yours) if isinstance(mine, Tensor) and isinstance(yours, Tensor) else mine == yours
-        for mine, yours in ((one[name], other[name]) for name in one)
-    )
+    return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+
+
+def _equal(one: Column, other: Column) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, list) and isinstance(other, list):
+        return one == other
+    return np.array_equal(one, other)  # they are not checked yet
 
 
 def column(columns: Mapping[str, Column], name: str, argument: str, least: int = 2) -> Tensor:
