@@ -1,7 +1,11 @@
 """Gaussian noise with the moments of other data, repeated as the tokens of that data are."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsecode_control.matched_gaussian import MatchedGaussianSource
@@ -60,7 +64,7 @@ class RepeatedGaussian(OfRows):
         Raises:
             ValueError: the source has no column of the name given, or the column has one value.
         """
-        columns = source.columns
+        columns = source.checked_columns
         by = _DEFAULT if self.by is None and _DEFAULT in columns else self.by
         if by is not None:
             if by not in columns:
@@ -105,7 +109,7 @@ class RepeatedGaussianSource(MatchedGaussianSource):
     def kinds(self) -> Tensor:
         """Which token each row is, (n,) int64."""
         if self._kinds is None:
-            column = None if self._by is None else self.source.columns[self._by]
+            column = None if self._by is None else self.source.checked_columns[self._by]
             self._kinds = distinct_rows(self.source.rows) if column is None else _classes(column)
         return self._kinds
 
@@ -150,33 +154,31 @@ class RepeatedStream(DrawnStream):
         """Fresh rows, (num, d_model)."""
         return self._repeated.draw_among(self._index, num, random)
 
-    def without(self, column: str, values: Tensor) -> "RepeatedStream":
+    def without(self, column: str, values: Sequence[str] | Tensor) -> "RepeatedStream":
         """The stream without the rows that have one of these values in a column.
 
         Raises:
-            ValueError: there is no such column of numbers, or all rows have one of these values.
+            ValueError: there is no such column, or all rows have one of these values.
         """
-        entries = self._numbers(column)
-        left = self._index[~torch.isin(entries, values.to(entries))]
+        left = self._index[torch.from_numpy(~np.isin(self._entries(column), values))]
         if len(left) == 0:
             raise ValueError(f"values has every value of column {column!r}, so no row is left: leave fewer out")
         return RepeatedStream(self._repeated, left)
 
-    def values(self, column: str) -> Tensor:
-        """The values of a column, ascending, (k,).
+    def values(self, column: str) -> Sequence[str] | Tensor:
+        """The values of a column, ascending.
 
         Raises:
-            ValueError: there is no such column of numbers.
+            ValueError: there is no such column.
         """
-        found: Tensor = self._numbers(column).unique()
-        return found
+        found = np.unique(self._entries(column))
+        return found.tolist() if found.dtype.kind == "U" else torch.from_numpy(found)
 
-    def _numbers(self, column: str) -> Tensor:
+    def _entries(self, column: str) -> NDArray[Any]:
+        """The entries of a column at the rows that are drawn from."""
         self.check_column(column)
-        entries = self.source.columns[column]
-        if not isinstance(entries, Tensor):
-            raise ValueError(f"column is {column!r}, which holds text: give a column of integers")
-        return entries[self._index]
+        entries: NDArray[Any] = np.asarray(self.source.checked_columns[column])[self._index.numpy()]
+        return entries
 
 
 def _classes(column: list[str] | Tensor) -> Tensor:

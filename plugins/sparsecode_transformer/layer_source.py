@@ -1,6 +1,6 @@
 """One layer of a transformer on a text, as a source of rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from types import MappingProxyType
@@ -71,15 +71,16 @@ class LayerStream:
         batches = self._batches(random, random, size, 0, 1)
         return torch.cat(list(islice(batches, -(-num // size))))[:num]
 
-    def without(self, column: str, values: Tensor) -> "LayerStream":
+    def without(self, column: str, values: Sequence[str] | Tensor) -> "LayerStream":
         """A stream without the tokens that have one of these values in a column; the model still sees them.
 
         Raises:
             ValueError: the text has no such column. `check` finds out whether a token is left.
         """
         _check_column(column)
-        before = self._left_out.get(column, values[:0])
-        left_out = self._left_out | {column: torch.cat([before, values.to(before)]).unique()}
+        numbers = torch.as_tensor(values)  # a text has no columns of strings
+        before = self._left_out.get(column, numbers[:0])
+        left_out = self._left_out | {column: torch.cat([before, numbers.to(before)]).unique()}
         return LayerStream(self._capture, self._layer, self.buffer_size, self.refill_share, self.seed, left_out)
 
     def values(self, column: str) -> Tensor:

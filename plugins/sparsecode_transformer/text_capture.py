@@ -250,6 +250,9 @@ class TextCapture:
     def fresh(self, left_out: Mapping[str, Tensor], world_size: int = 1) -> Sequences:
         """The text of the stream: the whole text, of which only the tokens count that the stream may give.
 
+        These are of documents of which nothing is scored. With packing, a document may begin in the last sequence that
+        is scored and go on in the next ones.
+
         Args:
             left_out: for each column the values that tokens of the stream must not have, (k,) integers.
             world_size: number of processes.
@@ -259,16 +262,19 @@ class TextCapture:
         """
         whole = self.sequences
         keep = whole.keep.copy()
-        keep[: whole.starts[self._num_scored]] = False
+        end = whole.starts[self._num_scored]
+        keep[:end] = False
+        keep &= whole.document > whole.document[end - 1]
         for name, values in left_out.items():
             keep &= ~np.isin(whole.column(name), values.numpy())
         fresh = replace(whole, keep=keep)
         found = int((fresh.kept() > 0).sum())
         if found < world_size:
             without = "".join(f", or have only tokens whose {name} is left out" for name in left_out)
+            rest = ", or the rest of their last document" if self.recipe.packing else ""
             raise ValueError(
                 f"stream is true, but of {len(whole):,} sequences all but {found} hold the num_activations, "
-                f"{self.recipe.num_activations:,}, that are scored{without}: lower it or give more text"
+                f"{self.recipe.num_activations:,}, that are scored{rest}{without}: lower it or give more text"
             )
         return fresh
 

@@ -1,6 +1,11 @@
 """Checks of activations, made before any long work starts."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsecode_pl.data.rows import Rows
@@ -42,3 +47,53 @@ rows, or find out what made them
             f"{len(x)} rows (first: row {row}, dimension {dimension}). Drop these rows, or find out what made them"
         )
     return x
+
+
+def check_columns(
+    columns: Mapping[str, Sequence[Any] | NDArray[Any] | Tensor], num_rows: int, source: str
+) -> dict[str, list[str] | Tensor]:
+    """Check columns, and return each as a list of strings or a CPU tensor.
+
+    Args:
+        columns: one entry for each row, by name: strings, integers, floats or bools in a list, an array or a tensor.
+        num_rows: number of rows.
+        source: the name of the data, for messages.
+
+    Raises:
+        ValueError: a column has not one entry for each row.
+        TypeError: entries are neither numbers nor strings.
+
+    Example:
+        >>> check_columns({"speaker": np.array(["a", "b"]), "line": [3, 4]}, 2, source="x")
+        {'speaker': ['a', 'b'], 'line': tensor([3, 4])}
+        >>> check_columns({"speaker": ["a", "b"]}, 3, source="x")
+        Traceback (most recent call last):
+        ...
+        ValueError: x: column 'speaker' has 2 entries, but there are 3 rows: give one entry for each row
+    """
+    return {name: _check_column(name, values, num_rows, source) for name, values in columns.items()}
+
+
+def _check_column(
+    name: str, values: Sequence[Any] | NDArray[Any] | Tensor, num_rows: int, source: str
+) -> list[str] | Tensor:
+    if getattr(values, "ndim", 1) != 1:
+        shape = tuple(values.shape)  # type: ignore[union-attr]
+        raise ValueError(f"{source}: column {name!r} has shape {shape}: give one entry for each row")
+    if len(values) != num_rows:
+        raise ValueError(
+            f"{source}: column {name!r} has {len(values)} entries, but there are {num_rows} rows: give one entry for "
+            "each row"
+        )
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    if isinstance(values, list) and all(isinstance(value, str) for value in values):
+        return values
+    array = np.asarray(values)
+    kind = array.dtype.kind
+    if kind == "U" or (kind == "O" and all(isinstance(value, str) for value in array)):
+        strings: list[str] = array.tolist()
+        return strings
+    if kind not in "biuf":
+        raise TypeError(f"{source}: column {name!r} holds {array.dtype}: give numbers or strings")
+    return torch.from_numpy(array.astype({"b": np.bool_, "f": np.float64}.get(kind, np.int64)))

@@ -29,7 +29,7 @@ def distinct_rows(rows: Rows) -> Tensor:
     """
     digests = bytearray()
     for block in row_blocks(rows):
-        for row in (block + 0.0).numpy():  # turns -0.0 into 0.0
+        for row in (block.detach() + 0.0).contiguous().numpy():  # turns -0.0 into 0.0
             digests += blake2b(row, digest_size=_BYTES).digest()
     keys = np.frombuffer(digests, dtype=f"S{_BYTES}")
     _, first, classes = np.unique(keys, return_index=True, return_inverse=True)

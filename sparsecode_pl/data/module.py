@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
 from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.source import Source, Stream
-from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Split, follow, same_columns, split_rows
+from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Column, Split, follow, held_out_by, same_columns, split_rows
 from sparsecode_pl.data.without_token_means import WithoutTokenMeans
 from sparsecode_pl.utilities.seeding import generator
 
@@ -275,13 +275,15 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     @cached_property
     def _fresh(self) -> Stream | None:
-        """Fresh rows to train on, without those of unseen tokens."""
-        stream = self.source.stream
-        if stream is None or not len(self.unseen_index):
-            return stream
-        name = self.unseen_by or TOKEN
-        values = self.source.columns[name]
-        return stream.without(name, torch.as_tensor(values)[self.unseen_index].unique())
+        """Fresh rows to train on, without those of unseen tokens and of what is held out as a whole."""
+        stream, split, columns = self.source.stream, self.split, self.source.checked_columns
+        if stream is None:
+            return None
+        held = ~torch.isin(split.groups, split.groups[self.train_index])
+        stream = _without(stream, columns, held_out_by(columns, self.heldout_by), held)
+        unseen = torch.zeros(len(held), dtype=torch.bool)
+        unseen[self.unseen_index] = True
+        return _without(stream, columns, self.unseen_by or TOKEN, unseen)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -389,11 +391,29 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         return self._row_loader(torch.arange(len(self.rows)))
 
 
-def _divide(source: Source, unseen_by: str | None, **settings: Any) -> Split:
+def _divide(source: Source, unseen_by: str | None, heldout_by: str | None, **settings: Any) -> Split:
     """Split the rows of a source."""
-    stream, types = source.stream, unseen_by or TOKEN
-    known = None if stream is None or types not in source.columns else stream.values(types)
-    return split_rows(source.rows, source.columns, unseen_by=unseen_by, known_types=known, **settings)
+    columns, stream = source.checked_columns, source.stream
+
+    def known_types(held: Tensor) -> Column | None:
+        """The token types of the stream."""
+        if stream is None:
+            return None
+        return _without(stream, columns, held_out_by(columns, heldout_by), held).values(unseen_by or TOKEN)
+
+    return split_rows(
+        source.rows, columns, unseen_by=unseen_by, heldout_by=heldout_by, known_types=known_types, **settings
+    )
+
+
+def _without(stream: Stream, columns: Mapping[str, Column], name: str, rows: Tensor) -> Stream:
+    """A stream without the values that some rows, given by a mask, have in a column; itself without such a column."""
+    if name not in columns or not rows.any():  # the name "rows" stands for no column
+        return stream
+    values = columns[name]
+    if isinstance(values, Tensor):
+        return stream.without(name, values[rows].unique())
+    return stream.without(name, sorted({values[row] for row in rows.nonzero().flatten().tolist()}))
 
 
 # Abstract itself, so that the command line never makes one; a subclass needs either `load` or `sources`.

@@ -1,6 +1,7 @@
 """Activations that are drawn from a known distribution."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -93,7 +94,7 @@ class DrawnStream:
         """Fresh rows, (num, d_model)."""
         return self.draw(num, random)
 
-    def without(self, column: str, values: Tensor) -> Stream:
+    def without(self, column: str, values: Sequence[str] | Tensor) -> Stream:
         """The stream itself, because none of its rows has a value.
 
         Raises:
@@ -102,7 +103,7 @@ class DrawnStream:
         self.check_column(column)
         return self
 
-    def values(self, column: str) -> Tensor | None:
+    def values(self, column: str) -> Sequence[str] | Tensor | None:
         """None: the rows have no values.
 
         Raises:

@@ -1,14 +1,14 @@
 """What rows there are, and what is known about them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data.checks import check_activations
+from sparsecode_pl.data.checks import check_activations, check_columns
 from sparsecode_pl.data.rows import Rows
 
 
@@ -60,19 +60,19 @@ class Stream(Protocol):
     def sample(self, num: int, random: torch.Generator) -> Tensor:
         """Some rows, (num, d_model) float32, chosen by `random` alone."""
 
-    def without(self, column: str, values: Tensor) -> "Stream":
+    def without(self, column: str, values: Sequence[str] | Tensor) -> "Stream":
         """A stream like this one whose rows never have one of these values in a column.
 
         Args:
             column: one of the source's columns.
-            values: what is left out, (k,) integers.
+            values: what is left out, k numbers or strings, as the column has.
 
         Raises:
             ValueError: the rows have no such column, or nothing is left. It may be raised by `check` instead.
         """
 
-    def values(self, column: str) -> Tensor | None:
-        """The values that rows of the stream may have in a column, ascending, (k,) integers; None if that is unknown.
+    def values(self, column: str) -> Sequence[str] | Tensor | None:
+        """The values that rows of the stream may have in a column, ascending, numbers or strings; None if unknown.
 
         Raises:
             ValueError: the rows have no such column.
@@ -139,8 +139,22 @@ class Source(ABC):
 
     @property
     def columns(self) -> Mapping[str, list[str] | Tensor]:
-        """Columns with one entry for each row, such as the token; empty if there are none."""
+        """Columns with one entry for each row, such as the token; empty if there are none.
+
+        A list, an array or a tensor of strings or numbers will do; they are checked where they are used.
+        """
         return {}
+
+    @property
+    def checked_columns(self) -> dict[str, list[str] | Tensor]:
+        """The columns, each a list of strings or a tensor, (n,).
+
+        Raises:
+            ValueError: a column has not one entry for each row.
+            TypeError: a column holds neither numbers nor strings.
+        """
+        columns = self.columns
+        return check_columns(columns, len(self.rows), source=self.label) if columns else {}
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Which rows are trained on, which are held out, and which are of token types never trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,7 +81,7 @@ def split_rows(
     heldout_by: str | None,
     unseen_by: str | None,
     seed: int,
-    known_types: Tensor | None = None,
+    known_types: Callable[[Tensor], Column | None] | None = None,
 ) -> Split:
     """Divide rows into those to train on, held-out rows, and rows of unseen tokens.
 
@@ -101,7 +101,8 @@ def split_rows(
         heldout_by: column whose values are held out as a whole, "document" if None and there is one, or "rows".
         unseen_by: column of the token types; "token_id" if None, and if there is one.
         seed: of the split.
-        known_types: the types that are trained on apart from these rows, as in a stream; None if only rows are.
+        known_types: gives the types that are trained on apart from these rows, as in a stream, for the groups that
+            are held out, as a mask of their rows, (n,) bool; None if only rows are trained on.
 
     Raises:
         ValueError: a column is not there or has only one value, there are fewer than 20 types, or a side is empty.
@@ -145,8 +146,9 @@ def split_rows(
         trained = torch.zeros(int(kinds.max()) + 1, dtype=torch.bool)
         trained[kinds[train]] = True
         types_trained = int(trained.sum())
-        if known_types is not None:
-            trained |= _known(columns, unseen_by, known_types)
+        known = None if known_types is None else known_types(held)
+        if known is not None:
+            trained |= _known(columns[unseen_by or TOKEN], known)
             trained[kinds[unseen]] = False
         seen = trained[kinds]
         seen_share = float(seen[held].double().mean())
@@ -202,10 +204,15 @@ def follow(split: Split, rows: Rows) -> Split:
 
 def same_columns(one: Mapping[str, Column], other: Mapping[str, Column]) -> bool:
     """Whether columns have the same names and entries."""
-    return one.keys() == other.keys() and all(
-        torch.equal(mine, yours) if isinstance(mine, Tensor) and isinstance(yours, Tensor) else mine == yours
-        for mine, yours in ((one[name], other[name]) for name in one)
-    )
+    return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+
+
+def _equal(one: Column, other: Column) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, list) and isinstance(other, list):
+        return one == other
+    return np.array_equal(one, other)  # they are not checked yet
 
 
 def column(columns: Mapping[str, Column], name: str, argument: str, least: int = 2) -> Tensor:
@@ -235,11 +242,16 @@ def column(columns: Mapping[str, Column], name: str, argument: str, least: int =
     return numbers
 
 
+def held_out_by(columns: Mapping[str, Column], heldout_by: str | None) -> str:
+    """The column whose values are held out as a whole, or "rows"."""
+    if heldout_by is not None:
+        return heldout_by
+    return DOCUMENT if DOCUMENT in columns else SINGLE_ROWS
+
+
 def _units(columns: Mapping[str, Column], heldout_by: str | None, classes: Tensor) -> tuple[Tensor, bool]:
     """The group of each row, and whether groups are single rows (with their copies)."""
-    name = heldout_by
-    if name is None:
-        name = DOCUMENT if DOCUMENT in columns else SINGLE_ROWS
+    name = held_out_by(columns, heldout_by)
     if name == SINGLE_ROWS:
         return classes, True
     return column(columns, name, "heldout_by"), False
@@ -251,15 +263,9 @@ def _types(columns: Mapping[str, Column], unseen_by: str | None, least: int) -> 
     return column(columns, unseen_by or TOKEN, "unseen_by", least)
 
 
-def _known(columns: Mapping[str, Column], unseen_by: str | None, known: Tensor) -> Tensor:
-    """Which values of the column, ascending, are among some others."""
-    values = columns[unseen_by or TOKEN]
-    if not isinstance(values, Tensor):
-        raise ValueError(
-            f"unseen_by is {unseen_by!r}, a column of text, which a stream cannot have: give one of numbers"
-        )
-    among: Tensor = torch.isin(values.unique(), known)
-    return among
+def _known(values: Column, known: Column) -> Tensor:
+    """Which values of a column, ascending, are among some others."""
+    return torch.from_numpy(np.isin(np.unique(values), known))
 
 
 def _one_class_each(kinds: Tensor, classes: Tensor) -> bool:

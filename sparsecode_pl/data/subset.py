@@ -41,7 +41,7 @@ class SubsetSource(Derived):
         """The columns of the whole, at the rows taken."""
         return {
             name: column[self.index] if isinstance(column, Tensor) else [column[row] for row in self.index.tolist()]
-            for name, column in self.source.columns.items()
+            for name, column in self.source.checked_columns.items()
         }
 
 

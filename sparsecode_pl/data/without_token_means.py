@@ -64,7 +64,7 @@ class WithoutTokenMeans(Derived):
     @cached_property
     def means(self) -> TokenMeans:
         """The token means."""
-        types = column(self.source.columns, self.by, "remove is 'token_mean', and unseen_by")
+        types = column(self.source.checked_columns, self.by, "remove is 'token_mean', and unseen_by")
         train, label = self._whole.rows["train"], self.source.label
         means = TokenMeans(self.source.rows, types, train, self._whole.groups)
         if not means.repeated[train].any():
@@ -130,7 +130,7 @@ class WithoutTokenMeans(Derived):
         """The columns of the source, at the rows that are kept."""
         return {
             name: values[self.index] if isinstance(values, Tensor) else [values[row] for row in self.index.tolist()]
-            for name, values in self.source.columns.items()
+            for name, values in self.source.checked_columns.items()
         }
 
     @property

@@ -33,10 +33,11 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
         {'token_explained_variance': 1.0}
     """
     source, column = data.source, data.unseen_by or TOKEN
-    if column not in source.columns or source.stream is not None:
+    columns = source.columns
+    if column not in columns or source.stream is not None:
         return {}
     train = data.train_index
-    means = TokenMeans(source.rows, source.columns[column], train, data.split.groups)
+    means = TokenMeans(source.rows, source.checked_columns[column], train, data.split.groups)
     sets = {"": train[means.repeated[train]]}
     if not data.split.heldout_is_unseen:
         sets["heldout_"] = data.heldout_index

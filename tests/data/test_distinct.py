@@ -33,6 +33,14 @@ def test_classes_span_blocks_of_rows():
     assert torch.equal(distinct_rows(rows), torch.arange(n).remainder(100))
 
 
+def test_views_have_the_classes_of_the_rows_that_they_show():
+    x = torch.randint(3, (40, 6), generator=torch.Generator().manual_seed(1)).float()
+    for view in (x.T, x[:, ::2], x[::3], x[:1].expand(5, 6), x.requires_grad_()):
+        assert torch.equal(
+            distinct_rows(view), distinct_rows(view.detach().clone(memory_format=torch.contiguous_format))
+        )
+
+
 def test_rows_on_disk_have_the_classes_of_the_same_rows_in_memory(tmp_path):
     rows = torch.randint(3, (200, 2), generator=torch.Generator().manual_seed(1)).float()
     stored: Rows = Store(write_store(tmp_path / "store", [rows])).rows("activations")

@@ -112,12 +112,29 @@ def test_known_types_count_as_trained():
     x, columns = text(n=400, types=300, documents=100)
     x += torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     alone = split(x, columns)
-    beside = split(x, columns, known_types=torch.arange(300))
+    beside = split(x, columns, known_types=lambda held: torch.arange(300))
     assert len(beside.rows["unseen"]) < len(alone.rows["unseen"])
     assert len(beside.rows["heldout"]) > len(alone.rows["heldout"])
     assert values(columns["token_id"], beside.rows["unseen"]).isdisjoint(
         values(columns["token_id"], beside.rows["train"])
     )
+
+
+def test_known_types_may_be_strings_and_depend_on_what_is_held_out():
+    x, columns = text(n=400, types=300, documents=100)
+    x += torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    columns["word"] = [f"w{number}" for number in columns["token_id"].tolist()]
+    asked = []
+
+    def known(held):
+        asked.append(held)
+        return sorted(set(columns["word"]))
+
+    done = split(x, columns, unseen_by="word", known_types=known)
+    expected = split(x, columns, unseen_by="word")
+    assert len(done.rows["heldout"]) > len(expected.rows["heldout"])
+    documents = columns["document"]
+    assert values(documents, asked[0].nonzero()[:, 0]).isdisjoint(values(documents, done.rows["train"]))
 
 
 def test_no_share_means_no_rows():

@@ -20,6 +20,7 @@ from sparsecode_pl.data import (
     SampledActivations,
     SampledSource,
     Source,
+    SourceActivations,
     SubsetSource,
     TensorActivations,
     TensorSource,
@@ -415,8 +416,42 @@ def test_its_stream_leaves_out_tokens():
     assert torch.equal(torch.stack(shares, 1).flatten(0, 1), stream.batch(1, 2, 8, 0, 1))
     with pytest.raises(ValueError, match="every value of column 'token_id', so no row is left"):
         stream.without("token_id", torch.arange(7))
-    with pytest.raises(ValueError, match="column is 'word', which holds text"):
-        stream.values("word")
+    assert stream.values("word") == ["a", "b", "c"]
+    only = stream.without("word", ["a", "b", "nowhere"])
+    assert only.values("word") == ["c"]
+    assert only.values("token_id").tolist() == [2, 3, 4, 6]
+
+
+def many(n: int = 600) -> TensorSource:
+    """Rows of forty words and numbers, in thirty chapters."""
+    random = torch.Generator().manual_seed(4)
+    token = torch.randint(40, (n,), generator=random)
+    chapter = torch.arange(n) // 20
+    words = {"word": [f"w{number}" for number in token.tolist()], "chapter": [f"c{one}" for one in chapter.tolist()]}
+    return TensorSource(torch.randn(n, 3, generator=random), columns={"token_id": token, "number": chapter, **words})
+
+
+@pytest.mark.parametrize("control", ALL)
+@pytest.mark.parametrize("names", [("number", "token_id"), ("chapter", "word")])
+def test_controls_stream_where_columns_of_any_kind_decide_the_split(control, names):
+    heldout_by, unseen_by = names
+    data = SourceActivations(many(), heldout_by=heldout_by, unseen_by=unseen_by, unseen_split=0.1, batch_size=64)
+    fresh = data.over(control(stream=True).of(data.source), control=True)
+    fresh.setup()
+    assert fresh.train_batch(0, 0).shape == (64, 3)
+
+
+@pytest.mark.parametrize("names", [("number", "token_id"), ("chapter", "word")])
+def test_repeated_vectors_of_held_out_rows_are_not_streamed(names):
+    heldout_by, unseen_by = names
+    source = many()
+    data = SourceActivations(source, heldout_by=heldout_by, unseen_by=unseen_by, unseen_split=0.1, batch_size=500)
+    vectors = RepeatedGaussian(by="number", stream=True)  # one for each chapter
+    fresh = data.over(vectors.of(data.source), control=True)
+    fresh.setup()
+    assert {"heldout", "unseen"} & fresh.row_sets.keys()
+    trained = {tuple(row) for row in fresh.train_batch(0, 0).tolist()}
+    assert trained == {tuple(row) for row in fresh.rows[fresh.train_index].tolist()}
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_a_part_goes_to_another_process_without_the_model(small, text, tmp_path,
     rows = part.rows.shape[0] * 8 * 4
     assert len(pickled) < 4 * rows  # not all the layers
     if stored:
-        index = 3 * 8 * len(part.rows)  # the split, its buckets and its order
+        index = 4 * 8 * len(part.rows)  # the split, its buckets, its groups and its order
         assert len(pickled) < index + 10_000
 
 
@@ -337,6 +337,34 @@ def test_training_batches_are_fresh_while_the_first_rows_are_scored(small, text,
     assert not scored & fresh
     assert len(fresh) > 20
     assert scored == set(data.source.columns["document"].tolist())
+
+
+def test_a_packed_document_of_which_a_part_is_scored_is_not_trained_on(small, text):
+    data = activations(small, text, **STREAM, packing=True, context_length=40)
+    everything = activations(small, text, layers=2, packing=True, context_length=40)
+    data.setup()
+    scored = set(data.source.columns["document"].tolist())
+    documents = everything.source.columns["document"]
+    assert int((documents == max(scored)).sum()) > int((data.source.columns["document"] == max(scored)).sum())
+    assert scored.isdisjoint(data.source.stream.values("document").tolist())
+    trained = torch.cat([data.train_batch(0, index) for index in range(20)])
+    others = everything.rows[documents > max(scored)]
+    assert (torch.cdist(trained, others, compute_mode=EXACT) < 1e-4).any(1).all()
+
+
+def test_a_stream_leaves_out_what_is_held_out_by_another_column(small, text):
+    data = activations(small, text, **STREAM, heldout_by="position", context_length=20)
+    data.setup()
+    positions = data.source.columns["position"]
+    held = set(positions.tolist()) - set(positions[data.train_index].tolist())
+    assert len(held) > 0
+    everything = activations(small, text, layers=2, context_length=20)
+    trained = torch.cat([data.train_batch(0, index) for index in range(20)])
+    alike = torch.cdist(trained, everything.rows, compute_mode=EXACT) < 1e-4
+    positions = everything.source.columns["position"]
+    found = [set(positions[each].tolist()) for each in alike]
+    assert all(found)
+    assert not any(each <= held for each in found)
 
 
 def test_a_pass_of_the_stream_gives_each_token_once_before_any_comes_again(small, text):
