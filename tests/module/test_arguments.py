@@ -102,7 +102,7 @@ def test_as_many_atoms_as_different_rows_are_warned_of(fit):
         "activations: num_atoms is 128, and there are 540 training rows, of which 108 are different. Each"
     )
     assert few.endswith("give more rows or fewer atoms")
-    assert many.startswith("only 108 of 540 training rows are different")
+    assert many.startswith("activations: only 108 of 540 training rows are different")
 
 
 def test_as_many_atoms_as_token_types_are_warned_of(fit):
