@@ -118,6 +118,7 @@ class SparseCodingModule(LightningModule):
         self.register_buffer("lam_from", torch.tensor(math.nan, dtype=torch.float64))
 
         self.scores: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
         self._scorers: dict[str, Scorer] = {}
         self._codes: Tensor | None = None
 

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from sparsecode_control import RepeatedGaussian
 
-from sparsecode_pl.measurement import load_results, measure
+from sparsecode_pl.measurement import fit, load_results, measure
 from sparsecode_pl.measurement.report import print_table, report
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
@@ -110,3 +110,30 @@ def test_exact_codes_are_scored_for_unseen_tokens_too(words, run):
         assert record[f"{prefix}exact_L"] <= record[f"{prefix}L"]
         low, high = record["intervals"][f"{prefix}exact_S1"]
         assert low < record[f"{prefix}exact_S1"] < high
+
+
+def test_a_share_that_unseen_tokens_miss_with_one_seed_is_left_out_of_the_means(words, run, monkeypatch):
+    score, seeds = fit.score_at_shares, []
+
+    def missed(dictionary, data, kind, shares, known):
+        found = score(dictionary, data, kind, shares, known)
+        if kind == "unseen":
+            seeds.append(dictionary)
+            if len(seeds) == 2:
+                del found.values[shares[0]]
+                found.missed[shares[0]] = "unseen tokens reach only 0.5"
+        return found
+
+    monkeypatch.setattr(fit, "score_at_shares", missed)
+    module, data = SparseCodingModule(8, num_atoms=24, lam=0.3), words(batches_per_round=2)
+    with pytest.warns(UserWarning, match="unseen tokens reach only"):
+        (record,) = run(module, data, seeds=2, explained_variance=[0.6, 0.5])
+    each = [one.scores for one in record.fits]
+    assert ["unseen_S1" in scores for scores in each] == [True, False]
+    assert record["heldout_S1"] == pytest.approx(sum(scores["heldout_S1"] for scores in each) / 2)
+    at = {level["share"]: level for level in record["frontier"]}
+    for entries in (record, at[0.6], record["spread"], record["intervals"]):
+        assert "heldout_S1" in entries
+        assert not [name for name in entries if name in ("unseen_S1", "unseen_lam")]
+    assert "unseen_S1" in at[0.5]["spread"]
+    assert load_results(record.folder.parents[1]).records[0]["S1"] == record["S1"]

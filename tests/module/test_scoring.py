@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,6 +35,17 @@ def test_predicted_codes_can_be_used_like_any_tensor(data, trainer, fit):
     fit(module, data)
     _, codes = trainer().predict(module, data)[0]
     assert torch.equal(codes.to_dense(), module(data.rows[: len(codes)]).to_dense())
+
+
+def test_what_belongs_to_a_scoring_is_empty_before_it_and_replaced_by_it(data, trainer, fit):
+    module = SparseCodingModule(16, expansion=2, lam=LAM)
+    assert (module.scores, module.sums) == ({}, {})
+    fit(module, data)
+    assert list(module.sums) == list(data.row_sets)
+    module.dictionary.card = replace(module.dictionary.card, scores={"S1": 9.0}, intervals={"S1": (8.0, 10.0)})
+    trainer().validate(module, data, verbose=False)
+    assert module.dictionary.card.scores["S1"] == module.scores["train/S1"]
+    assert module.dictionary.card.intervals == {}
 
 
 def test_without_held_out_rows_only_training_rows_are_scored(small_data, fit):
