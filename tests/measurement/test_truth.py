@@ -51,10 +51,10 @@ def test_the_true_features_come_between_the_data_and_its_controls(make_data):
     data = make_data()
     subjects = prepare(SparseCodingModule(16, expansion=3), [data, make_data(seed=1)], [Gaussian()], truth=True)
     labels = [subject.label for subject in subjects]
-    assert labels[1:4] == labels[5:] == [*LABELS, "Gaussian"]
+    assert labels[1:4] == labels[5:8] == [*LABELS, "Gaussian"]
     assert all(label.startswith("SparseLinear a=1.5") for label in labels[::4])
     assert [subject.control_of for subject in subjects] == [None, 0, 0, 0, None, 4, 4, 4]
-    assert subjects[5].title == "SparseLinear a=1.5, true features, greedy"
+    assert subjects[5].title == f"{labels[4]}, true features, greedy"
     for subject, coder in zip(subjects[1:3], (GreedyCoder, LassoCoder), strict=True):
         assert subject.data is data
         assert (subject.module.learn, subject.module.init) == (False, "truth")
