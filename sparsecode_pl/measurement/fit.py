@@ -13,8 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.data import score_name as key
+from sparsecode_pl.data import ActivationDataModule, score_name
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.intervals import Array, take_sums
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
@@ -58,11 +57,11 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     trainer.fit(module, datamodule=data)
     folder = from_rank_zero(lambda: folder)  # other processes may have counted the run folders at another moment
     dictionary = module.dictionary.to(trainer.strategy.root_device)
-    counts = {key(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}
+    counts = {score_name(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}
     penalties = {"lam": dictionary.lam, "train_lam": module.trained_lam}
     training = {name: value for name, value in record_names(module.scores).items() if name not in _NO_SCORES}
     training |= counts | penalties
-    sums = {key(kind, "sums"): each.numpy() for kind, each in module.sums.items()}
+    sums = {score_name(kind, "sums"): each.numpy() for kind, each in module.sums.items()}
     scores, error = dict(training), None
     levels: list[Level] = []
     alive = round((1 - module.scores["train/dead_atoms"]) * dictionary.num_atoms)
@@ -71,12 +70,12 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
             levels, alive = _levels(dictionary, data, plan.shares, module.scores, trainer)
             scores, sums = penalties | levels[0].scores | counts, dict(levels[0].sums)
         for kind in data.row_sets if plan.evaluations else ():
-            if key(kind, "S1") in scores:
-                dictionary.lam = scores.get(key(kind, "lam"), scores["lam"])
+            if score_name(kind, "S1") in scores:
+                dictionary.lam = scores.get(score_name(kind, "lam"), scores["lam"])
                 values = score_rows(dictionary, data, kind, plan.evaluations)
                 sums |= take_sums(values, kind)
                 _log(trainer, f"explained_{plan.shares[0]:g}/{kind}" if plan.shares else kind, _numbers(values))
-                scores |= {key(kind, name): value for name, value in _numbers(values).items()}
+                scores |= {score_name(kind, name): value for name, value in _numbers(values).items()}
     except ShareNotReachedError as reason:
         error = str(reason)
     except Exception as reason:  # whatever an evaluation fails of, what training gave is kept
@@ -141,7 +140,7 @@ def _levels(
                 values = at.values[share]
                 sums |= take_sums(values, kind)
                 numbers = _numbers(values) | {"lam": at.lam[share]}
-                scores |= {key(kind, name): value for name, value in numbers.items()}
+                scores |= {score_name(kind, name): value for name, value in numbers.items()}
                 _log(trainer, f"explained_{share:g}/{kind}", numbers)
         levels.append(Level(share, scores, sums))
     use = found["train"].use

@@ -12,8 +12,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from sparsecode_pl.data import ROWS
 from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, draw_curve, question
-from sparsecode_pl.utilities.row_kinds import score_name as key
-from sparsecode_pl.utilities.row_kinds import telling
+from sparsecode_pl.utilities.row_kinds import score_name, telling
 
 _SCORES = ("S1", "L_norm", "N0")
 # Data sets with all scores beside each other, at most, and panels in a row if there are more of them.
@@ -60,7 +59,7 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
         for column, group in zip(grid.T, groups, strict=True):
             column[0].set_title(_wrapped(group[0]["data"]) if len(groups) > 1 else "", fontsize=9)
             for axes, name in zip(column, _SCORES, strict=True):
-                _curves(axes, group, key(best, name), colours)
+                _curves(axes, group, score_name(best, name), colours)
                 axes.set_ylabel(name)
             column[-1].set_xlabel("explained variance")
         what = f"Scores of {ROWS[best]}"
@@ -72,7 +71,7 @@ def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
         for panels, row in zip(figure.subplots(len(rows), columns, squeeze=False, sharex=True), rows, strict=True):
             for axes, group in zip(panels, row, strict=False):
                 axes.set_title(_wrapped(group[0]["data"]), fontsize=7)
-                _curves(axes, group, key(best, "S1"), colours)
+                _curves(axes, group, score_name(best, "S1"), colours)
             for axes in panels[len(row) :]:
                 axes.set_axis_off()
         panels[0].set_xlabel("explained variance", fontsize=8)

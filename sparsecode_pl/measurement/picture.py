@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsecode_pl.data import ROWS
-from sparsecode_pl.utilities.row_kinds import kinds_of, telling
-from sparsecode_pl.utilities.row_kinds import score_name as key
+from sparsecode_pl.utilities.row_kinds import kinds_of, score_name, telling
 
 DATA_COLOUR, _CONTROL, _TRUTH = "#c2410c", "#64748b", "#0f766e"
 _EDGE = "#334155"
@@ -61,9 +60,9 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
             for control, colour in colours.items():
                 chosen = [record for record in own if "control_of" in record and record["data"] == control]
                 if chosen:
-                    _curve(axes, layers, chosen, key(kind, name), colour, control, thick=False)
+                    _curve(axes, layers, chosen, score_name(kind, name), colour, control, thick=False)
             measured = [record for record in own if "control_of" not in record]
-            _curve(axes, layers, measured, key(kind, name), DATA_COLOUR, "the data", thick=True)
+            _curve(axes, layers, measured, score_name(kind, name), DATA_COLOUR, "the data", thick=True)
             axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
@@ -164,14 +163,14 @@ def question(records: Sequence[Mapping[str, Any]]) -> str:
 def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     best, places = telling(records), np.arange(len(records))
     colours = [_CONTROL if "control_of" in record else DATA_COLOUR for record in records]
-    values = np.array([record.get(key(best, name), np.nan) for record in records])
-    ends = np.array([_interval(record, key(best, name)) for record in records])
+    values = np.array([record.get(score_name(best, name), np.nan) for record in records])
+    ends = np.array([_interval(record, score_name(best, name)) for record in records])
     whiskers = np.nan_to_num(np.abs(ends - values[:, None])).T
     shown: Any = {"error_kw": {"elinewidth": 1.0, "capsize": 2}} if whiskers.any() else {"error_kw": {"alpha": 0}}
     axes.barh(places, values, 0.62, color=colours, alpha=0.85, xerr=whiskers, ecolor=_EDGE, label=ROWS[best], **shown)
-    exact = [record.get(key(best, f"exact_{name}"), np.nan) for record in records]
+    exact = [record.get(score_name(best, f"exact_{name}"), np.nan) for record in records]
     labels = [
-        _short(value) if np.isfinite(value) or key(best, name) in record else ""
+        _short(value) if np.isfinite(value) or score_name(best, name) in record else ""
         for value, record in zip(values, records, strict=True)
     ]
     if np.isfinite(exact).any():
@@ -179,7 +178,7 @@ def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
         axes.barh(places, exact, 0.62, color="none", edgecolor=_EDGE, linewidth=0.9, label=text)
         labels = [f"{label} ({_short(value)})" for label, value in zip(labels, exact, strict=True)]
     for kind in kinds_of(records):
-        marks = [record.get(key(kind, name), np.nan) for record in records]
+        marks = [record.get(score_name(kind, name), np.nan) for record in records]
         if kind != best and kind in _MARKS:
             style: Any = {"marker": _MARKS[kind], "s": 26, "linewidths": 1.1, "zorder": 4}
             axes.scatter(marks, places, facecolor="white", edgecolor=_EDGE, label=ROWS[kind], **style)

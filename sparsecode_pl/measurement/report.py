@@ -19,8 +19,7 @@ from sparsecode_pl.measurement.frontier import draw_frontier
 from sparsecode_pl.measurement.picture import draw, question
 from sparsecode_pl.measurement.record import Results, load_results
 from sparsecode_pl.scoring import SCORES
-from sparsecode_pl.utilities.row_kinds import kinds_of, telling
-from sparsecode_pl.utilities.row_kinds import score_name as key
+from sparsecode_pl.utilities.row_kinds import kinds_of, score_name, telling
 
 # Entries of a record that have a place of their own in the table or below it.
 _KNOWN = (
@@ -140,9 +139,9 @@ def _scores_table(records: Sequence[Mapping[str, Any]], wide: bool) -> Table:
             names = [record["layer"], record["model"]] if measured else ["", record["data"]]
         table.add_row(*names, *_cells(record, kinds, best, ratio, others | shares, once, wide), style="bold" * measured)
         if "coding_gap" in record:
-            exact = [_cell(record, key(kind, "exact_S1"), _FORM, within=wide and kind == best) for kind in kinds]
-            exact += [_cell(record, key(best, f"exact_{name}"), ".2f", within=wide) for name in ratio]
-            exact += [_cell(record, key(best, f"exact_{name}"), form) for name, form in others.items()]
+            exact = [_cell(record, score_name(kind, "exact_S1"), _FORM, within=wide and kind == best) for kind in kinds]
+            exact += [_cell(record, score_name(best, f"exact_{name}"), ".2f", within=wide) for name in ratio]
+            exact += [_cell(record, score_name(best, f"exact_{name}"), form) for name, form in others.items()]
             table.add_row(*[""] * layered, "  exact codes", *exact, style="dim")
         if last:
             table.add_section()
@@ -160,15 +159,15 @@ def _cells(
 ) -> list[str]:
     if "error" in record:
         return ["failed"]
-    cells = [_cell(record, key(kind, "S1"), _FORM, within=wide and kind == best) or "-" for kind in kinds]
-    cells += [_cell(record, key(best, name), ".2f", within=wide) for name in ratio]
+    cells = [_cell(record, score_name(kind, "S1"), _FORM, within=wide and kind == best) or "-" for kind in kinds]
+    cells += [_cell(record, score_name(best, name), ".2f", within=wide) for name in ratio]
     for name, form in others.items():
         if name == "token_explained_variance":  # of unseen tokens nothing is known by their means
-            cells.append(_cell(record, key("heldout", name), form) or _cell(record, name, form))
+            cells.append(_cell(record, score_name("heldout", name), form) or _cell(record, name, form))
         else:
-            cells.append(_cell(record, key(best, name), form))
+            cells.append(_cell(record, score_name(best, name), form))
     # At a share of the variance each kind of rows has a penalty of its own.
-    once = {key(best, name) if key(best, name) in record else name: form for name, form in once.items()}
+    once = {score_name(best, name) if score_name(best, name) in record else name: form for name, form in once.items()}
     return cells + [_cell(record, name, form) for name, form in once.items()]
 
 
@@ -185,7 +184,7 @@ def _frontier_table(records: Sequence[Mapping[str, Any]]) -> Table:
         if "frontier" not in record:
             continue
         found = {level["share"]: level for level in record["frontier"]}
-        cells = [_cell(found.get(share, {}), key(best, "S1"), _FORM, within=True) for share in shares]
+        cells = [_cell(found.get(share, {}), score_name(best, "S1"), _FORM, within=True) for share in shares]
         measured = "control_of" not in record
         table.add_row(record["data"] if measured else f"  {record['data']}", *cells, style="bold" * measured)
     return table
@@ -232,7 +231,7 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _about_rows(scored: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     record = max(scored, key=lambda one: len(kinds_of([one])))
     kinds = kinds_of([record])
-    numbers = [f"{record[key(kind, 'num_samples')]:,}" for kind in kinds]
+    numbers = [f"{record[score_name(kind, 'num_samples')]:,}" for kind in kinds]
     if len(kinds) == 1:
         rows = f"{numbers[0]} training rows"
     else:
@@ -244,7 +243,7 @@ def _about_rows(scored: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if "num_types" in record:
         repeated = f"; {record['num_types']:,} token types, {record['num_distinct']:,} different rows in all"
     elif "num_distinct" in record and record["num_distinct"] < sum(
-        record.get(key(kind, "num_samples"), 0) for kind in kinds
+        record.get(score_name(kind, "num_samples"), 0) for kind in kinds
     ):
         repeated = f"; {record['num_distinct']:,} different rows in all"
     yield f"{rows}{'' if alike else ' and others'}{repeated}; {atoms} atoms."
@@ -300,7 +299,7 @@ def _atoms(records: Sequence[Mapping[str, Any]]) -> list[int]:
 
 def _all_kinds(record: Mapping[str, Any], name: str) -> str:
     """The figures of all kinds of rows."""
-    return " / ".join(filter(None, (_cell(record, key(kind, name), ".4g") for kind in ROWS)))
+    return " / ".join(filter(None, (_cell(record, score_name(kind, name), ".4g") for kind in ROWS)))
 
 
 def _cell(record: Mapping[str, Any], name: str, form: str, *, within: bool = False) -> str:
