@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from sparsecode_pl.data import ActivationDataModule, Source, generator
+from sparsecode_pl.data import TOKEN, ActivationDataModule, Source, generator
 from sparsecode_transformer.input_embeddings import InputEmbeddings
 from sparsecode_transformer.locate import locate_model, short_name
 from sparsecode_transformer.tokenizer import load_tokenizer
@@ -19,9 +19,9 @@ _TOKENS = 30
 class TokenEmbeddings(ActivationDataModule):
     """Input embeddings of a Hugging Face model, one row a token of its vocabulary.
 
-    The rows are as the model stores them; the dictionary subtracts the mean, and keeps it. No code of the model's
-    repository is ever run. Safetensors files are preferred, and if one of them holds the matrix, only the matrix is
-    read.
+    The rows are as the model stores them; the dictionary subtracts the mean, and keeps it. Each row is a token of its
+    own, so that all held-out rows are of unseen tokens. No code of the model's repository is ever run. Safetensors
+    files are preferred, and if one of them holds the matrix, only the matrix is read.
 
     Args:
         model_name_or_path: a name on the Hugging Face hub, a local folder, or `package:NAME/sub/folder` for a folder
@@ -113,11 +113,16 @@ class EmbeddingSource(Source):
 
     @cached_property
     def columns(self) -> Mapping[str, list[str] | Tensor]:
-        """The strings of the tokens, under "token"; empty, with a warning, if the tokenizer cannot be loaded."""
+        """The index in the vocabulary, `token_id`, (n,) int64, and the string, `token`, of each token.
+
+        The strings are left out, with a warning, if the tokenizer cannot be loaded.
+        """
+        token_ids = self.token_ids
         try:
             vocabulary = load_tokenizer(self._model, self.revision).get_vocab()
         except Exception as error:  # any tokenizer may fail in its own way, and the rows do without
             rank_zero_warn(f"{self.label}: tokens stay unnamed, the tokenizer cannot be loaded: {error}")
-            return {}
+            return {TOKEN: token_ids}
         names = {number: token for token, number in vocabulary.items()}
-        return {"token": [names.get(number, f"<unused_{number}>") for number in self.token_ids.tolist()]}
+        strings = [names.get(number, f"<unused_{number}>") for number in token_ids.tolist()]
+        return {TOKEN: token_ids, "token": strings}

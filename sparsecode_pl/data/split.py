@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.data.distinct import distinct_rows
@@ -139,6 +140,8 @@ def split_rows(
     # A row with many copies stays in training, for the held-out rows would mostly be this one.
     sizes = units.bincount()
     held = _draw(sizes, asked, max(1.0, _LARGEST_TYPE * asked) if by_rows else asked, generator(seed, _SPLIT))[units]
+    if not by_rows:
+        _check_share(float(held.double().mean()), val_split, held_out_by(columns, heldout_by), len(sizes))
     train = ~held & ~unseen
     _check_side(train, "training", val_split, unseen_split, heldout_by)
     seen_share, types_trained = None, None
@@ -227,17 +230,18 @@ def column(columns: Mapping[str, Column], name: str, argument: str, least: int =
     Raises:
         ValueError: it is not there, or has fewer values.
     """
+    cure = f", or {SINGLE_ROWS!r} to hold out single rows" if argument == "heldout_by" else ""
     if name not in columns:
         there = ", ".join(columns) or "none at all"
-        raise ValueError(f"{argument} is {name!r}, but the columns of the rows are {there}: give one of them")
+        raise ValueError(f"{argument} is {name!r}, but the columns of the rows are {there}: give one of them{cure}")
     found = columns[name]
     values = found if isinstance(found, Tensor) else torch.from_numpy(np.unique(found, return_inverse=True)[1])
     numbers: Tensor
     distinct, numbers = torch.unique(values, return_inverse=True)
     if len(distinct) < least:
         raise ValueError(
-            f"{argument} is {name!r}, a column with the same value in all rows: give another column, or rows of more "
-            "than one"
+            f"{argument} is {name!r}, a column with the same value in all rows: give another column"
+            f"{cure or ', or rows of more than one'}"
         )
     return numbers
 
@@ -319,6 +323,16 @@ def _buckets(units: Tensor, kinds: Tensor | None, index: Mapping[str, Tensor], s
         order = torch.randperm(int(group.max()) + 1, generator=generator(seed, _BUCKETS, number))
         buckets[rows] = order[group] % BUCKETS
     return buckets
+
+
+def _check_share(share: float, val_split: float, name: str, num_groups: int) -> None:
+    """Warn if the groups are too few to hold out about what was asked for."""
+    if not val_split / 2 <= share <= 2 * val_split:
+        rank_zero_warn(
+            f"val_split is {val_split:g}, but {share:.0%} of the rows are held out, because column {name!r} has only "
+            f"{num_groups:,} values, which are held out as a whole: give rows of more values, or heldout_by "
+            f"{SINGLE_ROWS!r} to hold out single rows"
+        )
 
 
 def _check_side(side: Tensor, name: str, val_split: float, unseen_split: float, heldout_by: str | None) -> None:

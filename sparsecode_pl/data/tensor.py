@@ -1,11 +1,13 @@
 """Activations that are in memory already."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sparsecode_pl.data.checks import check_columns
 from sparsecode_pl.data.module import ActivationDataModule
 from sparsecode_pl.data.source import GroundTruth, Place, Source
 
@@ -79,17 +81,29 @@ class TensorActivations(ActivationDataModule):
     Args:
         x: the rows, (n, d_model), floating point.
         name: their name in tables and pictures.
+        columns: one entry for each row, by name, such as its speaker: lists, arrays or tensors of numbers or strings.
         kwargs: the arguments of `ActivationDataModule`.
 
     Example:
         >>> data = TensorActivations(torch.eye(10), val_split=0.2)
         >>> data.d_model, len(data.train_index), len(data.heldout_index)
         (10, 8, 2)
+        >>> columns = {"speaker": list("aabbccddee")}
+        >>> data = TensorActivations(torch.eye(10), columns=columns, heldout_by="speaker", val_split=0.2)
+        >>> {columns["speaker"][row] for row in data.heldout_index}  # one of five speakers, with both rows
+        {'b'}
     """
 
-    def __init__(self, x: Tensor, name: str = "activations", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        name: str = "activations",
+        *,
+        columns: Mapping[str, Sequence[Any] | NDArray[Any] | Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self._source = TensorSource(x, name)
+        self._source = TensorSource(x, name, columns=check_columns(columns, len(x), source=name) if columns else None)
 
     def sources(self) -> list[Source]:
         """The tensor given."""

@@ -9,6 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from sparsecode_pl.metrics.functional._codes import check_codes
+from sparsecode_pl.utilities.ranks import rank
 from sparsecode_pl.utilities.seeding import generator
 
 
@@ -66,7 +67,9 @@ class SampledCodes(Metric):
                 "dictionary"
             )
         codes = codes if codes.layout == torch.sparse_csr else codes.to_sparse_csr()
-        keys = torch.rand(len(codes), generator=generator(0, self._batches), dtype=torch.float64).to(codes.device)
+        keys = torch.rand(len(codes), generator=generator(0, rank(), self._batches), dtype=torch.float64).to(
+            codes.device
+        )
         self._batches += 1
         counts = codes.crow_indices().diff()
         if self.keys:

@@ -14,6 +14,11 @@ def is_shared() -> bool:
     return ready and torch.distributed.get_world_size() > 1
 
 
+def rank() -> int:
+    """The number of this process, 0 if it works alone."""
+    return torch.distributed.get_rank() if is_shared() else 0
+
+
 def from_rank_zero(compute: Callable[[], T]) -> T:
     """Call `compute` on the first process and return its result on every process; the others wait.
 

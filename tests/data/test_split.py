@@ -137,6 +137,18 @@ def test_known_types_may_be_strings_and_depend_on_what_is_held_out():
     assert values(documents, asked[0].nonzero()[:, 0]).isdisjoint(values(documents, done.rows["train"]))
 
 
+def test_few_groups_that_miss_the_share_by_far_are_warned_of(recwarn):
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    warning = r"val_split is 0\.1, but 50% of the rows are held out, .*'document' has only 2 values.* heldout_by 'rows'"
+    with pytest.warns(UserWarning, match=warning):
+        split(x, {"document": torch.arange(60) % 2})
+    recwarn.clear()
+    split(x, {"document": torch.arange(60) % 2}, val_split=0.3)
+    split(x, {"document": torch.arange(60) % 2}, heldout_by="rows")
+    split(x, {"document": torch.arange(60) % 10})
+    assert not recwarn
+
+
 def test_no_share_means_no_rows():
     x, columns = text()
     assert list(split(x, columns, val_split=0).rows) == ["train"]
@@ -158,9 +170,17 @@ def test_buckets_hold_whole_groups_in_nearly_equal_numbers():
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
-        ({}, {"heldout_by": "speaker"}, "heldout_by is 'speaker', but the columns of the rows are none at all"),
+        (
+            {},
+            {"heldout_by": "speaker"},
+            "heldout_by is 'speaker', but the columns of the rows are none at all: .* or 'rows' to hold out single",
+        ),
         ({"a": torch.arange(60), "b": torch.arange(60)}, {"unseen_by": "c"}, "unseen_by is 'c', .* are a, b: give one"),
-        ({"document": torch.zeros(60)}, {}, "heldout_by is 'document', a column with the same value in all rows"),
+        (
+            {"document": torch.zeros(60)},
+            {},
+            "heldout_by is 'document', a column with the same value in all rows: give another column, or 'rows'",
+        ),
         (
             {"token_id": torch.arange(60) % 19},
             {},

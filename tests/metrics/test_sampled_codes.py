@@ -45,3 +45,16 @@ def test_of_many_rows_each_is_as_likely_as_any_other():
 def test_codes_of_another_dictionary_are_refused():
     with pytest.raises(ValueError, match="codes have 3 columns, but num_atoms is 4"):
         SampledCodes(dense, num_atoms=4).update(codes=torch.ones(2, 3))
+
+
+def test_processes_draw_numbers_of_their_own(monkeypatch):
+    """Otherwise the rows that are kept would stand at the same places in the share of each process."""
+    drawn = []
+    for process in range(3):
+        monkeypatch.setattr("sparsecode_pl.metrics.sampled_codes.rank", lambda process=process: process)
+        metric = SampledCodes(dense, num_atoms=4, num_rows=100)
+        for _ in range(2):
+            metric.update(codes=numbered(0, 1000))
+        drawn.append(metric.keys[0])
+    keys = torch.cat(drawn)
+    assert len(keys.unique()) == len(keys) == 300

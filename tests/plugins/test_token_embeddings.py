@@ -8,6 +8,8 @@ from safetensors.torch import load_file, save_file
 from sparsecode_transformer import TokenEmbeddings
 from tokenizers import Tokenizer, models
 
+from sparsecode_pl.data import TensorActivations
+
 V, D = 40, 8
 BERT = {"vocab_size": V, "hidden_size": D, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
 GPT2 = {"vocab_size": V, "n_embd": D, "n_layer": 1, "n_head": 1, "n_positions": 8}
@@ -70,6 +72,17 @@ def test_two_tensors_of_that_name_are_not_guessed_between(tmp_path):
     assert torch.equal(TokenEmbeddings(str(tmp_path)).rows, weight)
 
 
+def test_held_out_rows_are_unseen_tokens_and_those_of_a_plain_tensor(bert):
+    data = TokenEmbeddings(str(bert))
+    assert data.split.heldout_is_unseen
+    assert (data.split.num_types, data.split.seen_share) == (V, 0)
+    plain = TensorActivations(data.rows)
+    assert data.row_sets.keys() == plain.row_sets.keys() == {"train", "heldout"}
+    for kind, index in plain.row_sets.items():
+        assert torch.equal(data.row_sets[kind], index)
+    assert torch.equal(data.split.buckets, plain.split.buckets)
+
+
 def test_half_precision_becomes_float32(bert):
     tensors = {name: tensor.bfloat16() for name, tensor in load_file(bert / "model.safetensors").items()}
     save_file(tensors, bert / "model.safetensors", metadata={"format": "pt"})
@@ -83,7 +96,8 @@ def test_a_real_language_model(stories):
     model = transformers.AutoModelForCausalLM.from_pretrained(stories)
     assert torch.equal(data.rows, model.get_input_embeddings().weight.float())
     tokenizer = transformers.AutoTokenizer.from_pretrained(stories)
-    assert data.source.columns == {"token": tokenizer.convert_ids_to_tokens(list(range(512)))}
+    assert data.source.columns["token"] == tokenizer.convert_ids_to_tokens(list(range(512)))
+    assert data.source.columns["token_id"].tolist() == list(range(512))
     assert data.label == "TokenEmbeddings stories260K"
 
 
@@ -109,6 +123,7 @@ def test_a_subset_of_the_tokens(stories):
     assert len(data.rows) == len(index.unique()) == 100
     assert torch.equal(index, index.sort().values)
     assert torch.equal(data.rows, everything.rows[index])
+    assert data.source.columns["token_id"].tolist() == index.tolist()
     assert data.source.columns["token"] == [everything.source.columns["token"][number] for number in index]
     assert data.label == "TokenEmbeddings stories260K, 100 of 512 tokens"
     assert torch.equal(index, same.source.token_ids)
@@ -127,7 +142,7 @@ def test_tokens_beyond_the_tokenizer_are_named_so(bert):
 def test_a_missing_tokenizer_is_warned_of(bert):
     data = TokenEmbeddings(str(bert))
     with pytest.warns(UserWarning, match="tokens stay unnamed, the tokenizer cannot be loaded: .* holds none of"):
-        assert data.source.columns == {}
+        assert data.source.columns.keys() == {"token_id"}
     assert data.rows.shape == (V, D)
 
 
