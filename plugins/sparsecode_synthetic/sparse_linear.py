@@ -139,8 +139,12 @@ class SparseLinearSource(SampledSource):
     @property
     def label(self) -> str:
         """The name, the mean number of active features, and what differs from independent features that are alike."""
-        parts = (self._supports.label, self._magnitudes.label, self._directions.label)
-        return ", ".join([f"SparseLinear a={self.active:g}", *(part for part in parts if part)])
+        return ", ".join([f"SparseLinear a={self.active:g}", *(part for part in self._differences if part)])
+
+    @property
+    def _differences(self) -> tuple[str, ...]:
+        """What differs from the paper's features, in words, empty where nothing does."""
+        return self._supports.label, self._magnitudes.label, self._directions.label
 
     @property
     def features(self) -> Tensor:
@@ -151,8 +155,9 @@ class SparseLinearSource(SampledSource):
 
     @property
     def ground_truth(self) -> GroundTruth:
-        """The true features, the true codes of `rows` and a/2."""
-        return GroundTruth(features=self.features, codes=self.codes, half_active=self.active / 2)
+        """The true features, the true codes of `rows` and, if all is as in the paper, a/2."""
+        differs = any(self._differences)
+        return GroundTruth(self.features, self.codes, half_active=None if differs else self.active / 2)
 
     @property
     def codes(self) -> Tensor:

@@ -19,12 +19,13 @@ class GroundTruth:
     Attributes:
         features: the true features, unit rows, (num_features, d_model).
         codes: the true codes of all rows, (n, num_features), sparse CSR.
-        half_active: a/2, half the mean number of active features: the paper's correct value of S1.
+        half_active: a/2, half the mean number of active features: the paper's correct value of S1, if features are
+            equally frequent and independent and coefficients uniform; None for other data.
     """
 
     features: Tensor
     codes: Tensor
-    half_active: float
+    half_active: float | None
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,10 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
         }
     )
     if data.source.ground_truth is not None:
-        index = data.heldout_index if len(data.heldout_index) else data.train_index
-        scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, index)
+        kind, lam = "heldout" if len(data.heldout_index) else "train", dictionary.lam
+        dictionary.lam = scores.get(key(kind, "lam"), lam)
+        scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, data.row_sets[kind])
+        dictionary.lam = lam
     fit = Fit(
         seed,
         folder,

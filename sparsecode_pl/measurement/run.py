@@ -100,8 +100,9 @@ def measure(
           held-out documents whose token was trained on, and `token_explained_variance` (see `token_identity`).
         - With `exact`, scores and ratios of the exact codes, such as `exact_S1` and `heldout_exact_S1_ratio`, and
           `coding_gap`, the relative excess of the objective of the coder's codes (see `CodingGap`).
-        - With known truth `half_active`, `oracle_S1`, `atom_recovery`, `matched_recovery`, `matched_recovery_chance`,
-          `support_precision` and `support_recall`, of held-out rows if there are any (see `truth_scores`).
+        - With known truth `half_active` (for data like the paper's), `oracle_S1`, `atom_recovery`, `matched_recovery`,
+          `matched_recovery_chance`, `support_precision` and `support_recall`, of held-out rows if there are any (see
+          `truth_scores`).
         - With several seeds the figures are means, `spread` has their standard deviations, and `atom_stability` says
           how alike the dictionaries are (see `with_stability`).
         - With several shares, `frontier`: for each, ascending, its `share` and the scores, ratios and intervals there.
@@ -268,9 +269,10 @@ def _identity(subject: Subject) -> dict[str, Any]:
     identity: dict[str, Any] = {"title": subject.title, "source": plain_attributes(data.source)}
     if subject.control_of is None:
         norm = f"{data.statistics.mean_norm:.5g}"
-        names = ("batch_size", "batches_per_round", "val_split", "seed", "stream")
+        names = ("batch_size", "batches_per_round", "val_split", "heldout_by", "unseen_by", "unseen_split", "remove")
+        # What the user sets comes before what follows from it: the first difference is the one that is named.
+        identity |= {name: getattr(data, name) for name in (*names, "seed", "stream")}
         identity |= {"rows": len(data.rows), "d_model": data.d_model, "mean_norm": norm}
-        identity |= {name: getattr(data, name) for name in names}
     return identity
 
 

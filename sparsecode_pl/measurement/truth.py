@@ -36,7 +36,7 @@ def truth_scores(dictionary: Dictionary, rows: Rows, truth: GroundTruth, index: 
         index: numbers of the rows whose support is compared, int64; a random 4,096 of them if there are more.
 
     Returns:
-        - `half_active`: a/2, half the mean number of active features.
+        - `half_active`: a/2, half the mean number of active features; only for data like the paper's.
         - `oracle_S1`: S1 of the true codes of all rows.
         - `atom_recovery`: mean over the true features of the largest cosine with any atom.
         - `matched_recovery`: the same where no atom stands for two features; and `matched_recovery_chance` for as many
@@ -49,8 +49,8 @@ def truth_scores(dictionary: Dictionary, rows: Rows, truth: GroundTruth, index: 
     chosen = index[torch.randperm(len(index), generator=generator(0))[:_MOST_ROWS].sort().values]
     codes = dictionary.encode(rows[chosen])
     support = support_recovery(_rows_of(truth.codes, chosen), codes, matching.atoms)
-    return {
-        "half_active": truth.half_active,
+    known = {} if truth.half_active is None else {"half_active": truth.half_active}
+    return known | {
         "oracle_S1": float(oracle_sparsity(truth.codes)),
         "atom_recovery": float(atom_recovery(truth.features, atoms).mean_max_cosine),
         "matched_recovery": float(matching.mean_cosine),

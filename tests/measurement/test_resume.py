@@ -16,7 +16,7 @@ TRAINER = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2, e
 
 
 def module(**settings):
-    return SparseCodingModule(16, **{"expansion": 2, **settings})
+    return SparseCodingModule(**{"d_model": 16, "expansion": 2, **settings})
 
 
 def without_seconds(value):
@@ -139,3 +139,10 @@ def test_a_fit_that_failed_is_tried_again(run, make_data, tmp_path):
     _, control = run(module(lam=0.1), make_data(), Stumbling(), trainer=TRAINER, resume=folder)
     assert control["S1"] > 1
     assert not (folder / "1-Stumbling" / "error.txt").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("heldout_by", "rows"), ("unseen_by", "document"), ("unseen_split", 0.2)])
+def test_data_that_are_split_otherwise_are_named(run, words, tmp_path, name, value):
+    run(module(lam=0.1, d_model=8, learn=False), words(), trainer=TRAINER)
+    with pytest.raises(ValueError, match=rf"subjects\[0\].{name} is '?{value}'?, but the run in .* was made with"):
+        run(module(lam=0.1, d_model=8, learn=False), words(**{name: value}), resume=tmp_path / "runs" / "version_0")

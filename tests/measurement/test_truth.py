@@ -99,3 +99,25 @@ def test_co_activity_tells_trees_from_features_that_are_only_alike(make_data):
     independent, alike, merged = lifts
     assert merged > 1.5 * max(independent, alike)
     assert shares[2] > 1.1 * max(shares[:2])
+
+
+def test_without_half_active_the_other_scores_are_there(make_data):
+    data = make_data(zipf=1.0)
+    truth = data.source.ground_truth
+    scores = truth_scores(Dictionary(truth.features, lam=0.01), data.rows, truth, data.heldout_index)
+    assert set(scores) == set(TRUTH_SCORES) - {"half_active"}
+
+
+def test_the_support_of_held_out_rows_is_coded_at_their_penalty(run, make_data):
+    data = make_data(noise=0.3)
+    (record,) = run(SparseCodingModule(16, expansion=4), data, explained_variance=0.9)
+    dictionary = record.dictionary
+    assert dictionary.lam == pytest.approx(record["lam"])
+    assert record["heldout_lam"] < record["lam"]
+
+    def recall(lam):
+        dictionary.lam = lam
+        return truth_scores(dictionary, data.rows, data.source.ground_truth, data.heldout_index)["support_recall"]
+
+    assert record["support_recall"] == pytest.approx(recall(record["heldout_lam"]))
+    assert record["support_recall"] != pytest.approx(recall(record["lam"]))

@@ -113,6 +113,21 @@ def test_ground_truth_and_label():
 
 
 @pytest.mark.parametrize(
+    "harder",
+    [
+        {"zipf": 1},
+        {"log_std": 0.5},
+        {"group_size": 2, "group_lift": 4},
+        {"tree_depth": 2},
+        {"cluster_size": 2, "cluster_cosine": 0.5},
+    ],
+)
+def test_the_paper_says_nothing_of_harder_data(harder):
+    data = SparseLinear(d_model=8, active=1, num_samples=10, **harder)
+    assert data.source.ground_truth.half_active is None
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"active": 0}, "active is 0: give a number above 0"),
