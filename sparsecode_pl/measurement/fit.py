@@ -95,7 +95,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     )
     if data.source.ground_truth is not None:
         kind, lam = "heldout" if len(data.heldout_index) else "train", dictionary.lam
-        dictionary.lam = scores.get(key(kind, "lam"), lam)
+        dictionary.lam = scores.get(score_name(kind, "lam"), lam)
         scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, data.row_sets[kind])
         dictionary.lam = lam
     fit = Fit(
