@@ -122,7 +122,8 @@ def _scores_table(records: Sequence[Mapping[str, Any]], wide: bool) -> Table:
         table.add_column("layer", overflow="fold", min_width=5)
     table.add_column("data", overflow="fold", min_width=16)
     for kind in kinds:
-        table.add_column(f"S1\n{_ROWS_IN_TABLE[kind]}", justify="right", overflow="fold", no_wrap=kind == best and wide)
+        heading = f"S1\n{_ROWS_IN_TABLE[kind]}"
+        table.add_column(heading, justify="right", overflow="fold", min_width=8, no_wrap=kind == best and wide)
     others = {"L_norm": _FORM, "N0": _FORM, "explained_variance": ".3f"}
     ratio = ["S1_ratio"] if _has(records, "control_of") else []
     for _ in ratio:
