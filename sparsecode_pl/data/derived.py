@@ -25,6 +25,13 @@ class Derived(Source):
     def again(self, other: Source) -> Source:
         """The same, made from another source that has a row for each row of this one's source."""
 
+    def columns_at(self, index: Tensor) -> dict[str, list[str] | Tensor]:
+        """The columns of the source at some rows, (k,) int64."""
+        return {
+            name: column[index] if isinstance(column, Tensor) else [column[row] for row in index.tolist()]
+            for name, column in self.source.checked_columns.items()
+        }
+
     @property
     def label(self) -> str:
         """The name of the source."""

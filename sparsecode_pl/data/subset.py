@@ -39,10 +39,7 @@ class SubsetSource(Derived):
     @property
     def columns(self) -> Mapping[str, list[str] | Tensor]:
         """The columns of the whole, at the rows taken."""
-        return {
-            name: column[self.index] if isinstance(column, Tensor) else [column[row] for row in self.index.tolist()]
-            for name, column in self.source.checked_columns.items()
-        }
+        return self.columns_at(self.index)
 
 
 class RowSubset:

@@ -128,10 +128,7 @@ class WithoutTokenMeans(Derived):
     @property
     def columns(self) -> Mapping[str, list[str] | Tensor]:
         """The columns of the source, at the rows that are kept."""
-        return {
-            name: values[self.index] if isinstance(values, Tensor) else [values[row] for row in self.index.tolist()]
-            for name, values in self.source.checked_columns.items()
-        }
+        return self.columns_at(self.index)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -76,28 +76,24 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
                 sums |= take_sums(values, kind)
                 _log(trainer, f"explained_{plan.shares[0]:g}/{kind}" if plan.shares else kind, _numbers(values))
                 scores |= {score_name(kind, name): value for name, value in _numbers(values).items()}
+        scores |= token_identity(data)
+        if data.source.ground_truth is not None:
+            kind = "heldout" if len(data.heldout_index) else "train"
+            dictionary.lam = scores.get(score_name(kind, "lam"), scores["lam"])
+            scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, data.row_sets[kind])
     except ShareNotReachedError as reason:
         error = str(reason)
-    except Exception as reason:  # whatever an evaluation fails of, what training gave is kept
+    except Exception as reason:  # whatever scoring fails of, what training gave is kept
         if is_shared():
             raise  # the other processes are waiting for this one
         error = f"{type(reason).__name__}: {reason}"
     dictionary.lam = training["lam"] if error else scores["lam"]
-    scores |= (
-        token_identity(data)
-        | data.split.facts
-        | {
-            "atoms_alive": alive,
-            "num_atoms": dictionary.num_atoms,
-            "rounds": trainer.current_epoch,
-            "seconds": time.perf_counter() - start,
-        }
-    )
-    if data.source.ground_truth is not None:
-        kind, lam = "heldout" if len(data.heldout_index) else "train", dictionary.lam
-        dictionary.lam = scores.get(score_name(kind, "lam"), lam)
-        scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, data.row_sets[kind])
-        dictionary.lam = lam
+    scores |= data.split.facts | {
+        "atoms_alive": alive,
+        "num_atoms": dictionary.num_atoms,
+        "rounds": trainer.current_epoch,
+        "seconds": time.perf_counter() - start,
+    }
     fit = Fit(
         seed,
         folder,

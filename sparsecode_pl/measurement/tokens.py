@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from sparsecode_pl.data import TOKEN, ActivationDataModule, TokenMeans
+from sparsecode_pl.data import TOKEN, ActivationDataModule, TokenMeans, score_name
 from sparsecode_pl.metrics import ExplainedVariance
 
 _BATCH = 4096
@@ -38,10 +38,11 @@ def token_identity(data: ActivationDataModule) -> dict[str, float]:
         return {}
     train = data.train_index
     means = TokenMeans(source.rows, source.checked_columns[column], train, data.split.groups)
-    sets = {"": train[means.repeated[train]]}
+    sets = {"train": train[means.repeated[train]]}
     if not data.split.heldout_is_unseen:
-        sets["heldout_"] = data.heldout_index
-    return {f"{prefix}token_explained_variance": _explained(means, rows) for prefix, rows in sets.items() if len(rows)}
+        sets["heldout"] = data.heldout_index
+    name = "token_explained_variance"
+    return {score_name(kind, name): _explained(means, rows) for kind, rows in sets.items() if len(rows)}
 
 
 def _explained(means: TokenMeans, index: Tensor) -> float:
