@@ -4,13 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 BENCH_READY := .venv/.bench-ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test reliability lint bench clean
 
 demo: $(READY)  ## how sparse are a real model's token embeddings?
 	$(BIN)/sparsecode measure --config configs/demo.yaml
 
 test: $(READY)
 	$(BIN)/pytest
+
+reliability: $(READY)  ## kill, fuzz and scale for an hour or two; `make test` has the short form
+	$(BIN)/pytest tests/reliability --long
 
 lint: $(READY)
 	$(BIN)/ruff check .

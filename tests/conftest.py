@@ -27,6 +27,17 @@ if not torch.cuda.is_available():
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the suites in tests/reliability in their long form")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form is asked for: many more cases, with the count of each outcome."""
+    return bool(request.config.getoption("--long"))
+
+
 # Remarks on runs that are small because they are tests; `pytest.warns` sees them all the same.
 SMALL_RUNS = [
     ".*does not have many workers",
