@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -72,7 +73,8 @@ class AdaptivePenalty(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         old = float(pl_module.lam)
-        new = self.ratio * float(trainer.callback_metrics["train/mean_max"])
+        # In float32, so that the order in which processes add does not show.
+        new = float(torch.tensor(self.ratio * float(trainer.callback_metrics["train/mean_max"])))
         last = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
         if abs(new - old) <= self.tolerance * old:
             rank_zero_info(f"lam has settled at {old:.4g} after {trainer.current_epoch + 1} rounds")
