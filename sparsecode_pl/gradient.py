@@ -1,9 +1,9 @@
 """The gradient of the dictionary step, equal to the last bit on any number of processes.
 
-A sum of floating-point numbers depends on its order, and so on how a batch is shared out over processes. A difference in
-the last bit does not stay small: sooner or later it decides which of two atoms a sample takes first, and within a
-hundred batches the dictionary is another one. Here the factors of each summand are first rounded to multiples of a power
-of two, so fine that little is lost and so coarse that float64 adds their products without rounding, in any order.
+A sum of floating-point numbers depends on its order, and so on how a batch is shared out over processes. A difference
+in the last bit does not stay small: sooner or later it decides which of two atoms a sample takes first, and within a
+hundred batches the dictionary is another one. Here the factors of each summand are first rounded to multiples of a
+power of two, so fine that little is lost and so coarse that float64 adds their products without rounding, in any order.
 """
 
 import math
