@@ -191,13 +191,14 @@ def test_of_uneven_rows_none_is_doubled_or_dropped(together, alone, counted):
             counted("devices", f"the same on {len(ranks)} processes")
 
 
-def test_two_nodes_learn_the_dictionary_of_one_process(folder, alone, long):
-    per_node = 2 if long else 1
-    words = [sys.executable, __file__, "--name=nodes", f"--devices={per_node}", "--nodes=2", "--kinds", "fixed"]
+def test_two_nodes_of_two_processes_learn_the_dictionary_of_one_process(folder, alone, long):
+    if not long:
+        pytest.skip("long: two nodes of one process each are tested with torchrun.sh")
+    words = [sys.executable, __file__, "--name=nodes", "--devices=2", "--nodes=2", "--kinds", "fixed"]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     run_together(folder, *((words, {**meeting, "NODE_RANK": str(rank)}) for rank in range(2)))
     ranks = outcomes(folder, "nodes")
-    assert [found["fixed"]["world_size"] for found in ranks] == [2 * per_node] * 2 * per_node
+    assert [found["fixed"]["world_size"] for found in ranks] == [4] * 4
     for found in ranks:
         assert_same(found["fixed"], alone["fixed"])
 
@@ -211,17 +212,27 @@ FIT = [
 ]
 
 
-def test_torchrun_sh_runs_a_fit_on_several_processes(folder, alone, long):
-    words = [str(CLUSTER / "torchrun.sh"), *FIT]
-    if long:
-        meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NPROC_PER_NODE": "2"}
-        run_together(folder, *((words, {**meeting, "NODE_RANK": str(rank)}) for rank in range(2)))
-    else:
-        run_together(folder, (words, {"NPROC_PER_NODE": "2"}))
+def fitted_by_torchrun_sh(folder: Path, *nodes: dict[str, str]) -> Dictionary:
+    """The dictionary of the fit, run on nodes that are told by variables."""
+    folder.mkdir()
+    run_together(folder, *(([str(CLUSTER / "torchrun.sh"), *FIT], variables) for variables in nodes))
     (run,) = (folder / "lightning_logs").iterdir()
-    dictionary = Dictionary.from_pretrained(run / "dictionary")
-    assert torch.equal(dictionary.atoms, alone["fixed"]["atoms"])
-    assert dictionary.lam == alone["fixed"]["lam"]
+    return Dictionary.from_pretrained(run / "dictionary")
+
+
+def test_torchrun_sh_on_two_nodes_learns_the_dictionary_of_one_process(folder, alone):
+    meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NPROC_PER_NODE": "1"}
+    found = fitted_by_torchrun_sh(folder / "nodes", *({**meeting, "NODE_RANK": str(rank)} for rank in range(2)))
+    assert torch.equal(found.atoms, alone["fixed"]["atoms"])
+    assert found.lam == alone["fixed"]["lam"]
+
+
+def test_torchrun_sh_on_one_node_learns_the_dictionary_of_one_process(folder, alone, long):
+    if not long:
+        pytest.skip("long: one node is the simpler case of two")
+    found = fitted_by_torchrun_sh(folder / "node", {"NPROC_PER_NODE": "2"})
+    assert torch.equal(found.atoms, alone["fixed"]["atoms"])
+    assert found.lam == alone["fixed"]["lam"]
 
 
 @pytest.mark.parametrize("missing", ["NODE_RANK", "MASTER_ADDR"])
