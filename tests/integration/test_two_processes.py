@@ -171,9 +171,10 @@ def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(folder):
     for record, other in zip(found, expected, strict=True):
         assert record["explained_variance"] >= 0.9
         for score in [*SCORES, "lam", "heldout_S1", "heldout_lam", "exact_S1", "heldout_exact_L_norm"]:
-            assert record[score] == pytest.approx(other[score], rel=1e-9), score
+            close = 1e-6 if "exact" in score else 1e-9  # the exact solver may end a sweep sooner or later
+            assert record[score] == pytest.approx(other[score], rel=close), score
         for gap in ("coding_gap", "heldout_coding_gap"):
-            assert record[gap] == pytest.approx(other[gap], abs=1e-9), gap
+            assert record[gap] == pytest.approx(other[gap], abs=1e-6), gap
 
 
 def test_text_in_two_processes_has_the_scores_and_the_intervals_of_one(folder):
