@@ -1,4 +1,4 @@
-"""All compiled functions: the greedy step, its refinement and the exact solver, for one thread and samples on the CPU.
+"""All compiled functions: greedy step, refinement, exact solver and sums of rows, for one thread and samples on the CPU.
 
 They stand in one file because numba keeps machine code on disk by the file of the function that is called. A change in
 a function of another file would go unnoticed. For the same reason this file imports nothing from this package.
@@ -154,6 +154,31 @@ def _write_sorted(
             if dot[atom] != 0:
                 cols[place], values[place] = atom, dot[atom]
                 place += 1
+
+
+# --- the dictionary step -------------------------------------------------------------------------------------------
+
+
+@kept_on_disk
+@_compiled(fastmath={"contract"})
+def add_weighted_rows(
+    start: np.ndarray, number: np.ndarray, weights: np.ndarray, rows: np.ndarray, sums: np.ndarray
+) -> None:
+    """Add weighted rows to each of several sums, in float64.
+
+    Args:
+        start: where the entries of each sum begin in the next two, and where the last end, (k + 1,).
+        number: which row each entry adds, (nnz,).
+        weights: its weight, (nnz,).
+        rows: the rows, (n, d).
+        sums: what they are added to, (k, d) float64.
+    """
+    for place in range(len(sums)):
+        total = sums[place]
+        for entry in range(start[place], start[place + 1]):
+            row, weight = rows[number[entry]], np.float64(weights[entry])
+            for i in range(len(total)):
+                total[i] += weight * np.float64(row[i])
 
 
 # --- the greedy step -----------------------------------------------------------------------------------------------
