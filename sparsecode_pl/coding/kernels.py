@@ -591,7 +591,7 @@ def _solve_triangle(triangle: np.ndarray, num: int, right: np.ndarray, solution:
 @_compiled()
 def _split(
     rest: np.ndarray, basis: np.ndarray, triangle: np.ndarray, num: int, along: np.ndarray, weights: np.ndarray
-) -> float:
+) -> Any:
     """Split an atom into a combination of the active atoms, with these weights, and a rest orthogonal to them.
 
     `rest` holds the atom, and receives the rest, whose norm is returned; `along` receives the atom's dot products with
