@@ -91,12 +91,19 @@ class Processes(Executor):
                 break
         else:
             raise RuntimeError(f"all {self._number} processes are at work: wait for one of them")
-        if call is None or isinstance(call.exception(), BrokenProcessPool):
-            settings = self._settings(place)
-            self._pools[place] = ProcessPoolExecutor(1, env=settings, initializer=_end_with, initargs=(os.getpid(),))
-        made: Future[Any] = self._pools[place].submit(function, *args, **kwargs)
+        try:
+            made: Future[Any] = self._pool(place).submit(function, *args, **kwargs)
+        except BrokenProcessPool:  # it has died
+            del self._pools[place]
+            made = self._pool(place).submit(function, *args, **kwargs)
         self._calls[place] = made
         return made
+
+    def _pool(self, place: int) -> ProcessPoolExecutor:
+        if place not in self._pools:
+            settings = self._settings(place)
+            self._pools[place] = ProcessPoolExecutor(1, env=settings, initializer=_end_with, initargs=(os.getpid(),))
+        return self._pools[place]
 
     def _settings(self, place: int) -> dict[str, str]:
         """The environment of a process: known before it starts, so that no library can have read another."""
