@@ -1,4 +1,4 @@
-"""All compiled functions: greedy step, refinement, exact solver and sums of rows, for one thread and samples on the CPU.
+"""All compiled functions: greedy step, refinement, exact solver, sums of rows. For one thread and samples on the CPU.
 
 They stand in one file because numba keeps machine code on disk by the file of the function that is called. A change in
 a function of another file would go unnoticed. For the same reason this file imports nothing from this package.
