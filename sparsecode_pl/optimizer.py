@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparsecode_pl.coding.precision import full_precision
+
 # Weight of a new batch in the running means: lr / _LONGER, within these bounds.
 _LONGER, _LEAST_SHARE, _MOST_SHARE = 2.0, 0.03, 0.5
 # Lower bound on a coefficient's variance, as a share of its mean square.
@@ -110,14 +112,16 @@ def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Te
     square = square + 1e-6 * square.mean() + torch.finfo(square.dtype).tiny
     variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)
     ratio = mean / variance
-    return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + ratio @ mean)
+    with full_precision(atoms.device):  # with TF32 or bfloat16 the step would miss the minimum
+        return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + ratio @ mean)
 
 
-def moments_of(codes: Tensor) -> Tensor:
+def moments_of(codes: Tensor, unit: float = 1.0) -> Tensor:
     """Mean coefficient and mean squared coefficient of each atom.
 
     Args:
         codes: sparse CSR, (n, m).
+        unit: what the coefficients are divided by. The residual must be divided by it in the loss, too.
 
     Returns:
         (2, m).
@@ -127,7 +131,7 @@ def moments_of(codes: Tensor) -> Tensor:
         tensor([[ 0.5000,  3.0000],
                 [ 0.5000, 10.0000]])
     """
-    values = codes.values()
+    values = codes.values() / unit
     sums = values.new_zeros(2, codes.shape[1])
     sums[0].index_add_(0, codes.col_indices(), values)
     sums[1].index_add_(0, codes.col_indices(), values.square())
