@@ -30,10 +30,11 @@ def refined_encode(
     a sample starts from its greedy codes (`greedy_encode`) and has `rounds` rounds. At the start of each but the first,
     atoms whose coefficient has become 0 are dropped, and all atoms whose dot product with the residual r exceeds lam/2
     by more than rounding (see `greedy_encode`) are added. Then come `sweeps` sweeps over the sample's atoms in
-    ascending order: a <- max(0, a + 1.5 (r.f - lam/2)), and r changes with a. The factor is that of successive over-relaxation. Plain coordinate descent has 1, and any
-    factor between 0 and 2 lowers the objective ||r||^2 + lam * sum(codes). It therefore never exceeds that of the
-    greedy codes, and with more rounds it approaches the minimum, that of `lasso_encode`. There is no certificate;
-    `sparsecode measure --exact` reports how far the codes are from the minimum as `coding_gap`.
+    ascending order: a <- max(0, a + 1.5 (r.f - lam/2)), and r changes with a. The factor is that of successive
+    over-relaxation. Plain coordinate descent has 1, and any factor between 0 and 2 lowers the objective
+    ||r||^2 + lam * sum(codes). It therefore never exceeds that of the greedy codes, and with more rounds it approaches
+    the minimum, that of `lasso_encode`. There is no certificate; `sparsecode measure --exact` reports how far the codes
+    are from the minimum as `coding_gap`.
 
     The refinement needs no Gram matrix, and no more memory than the greedy step; with torch, `memory` bounds its dense
     codes and correlations. Autocast and products of lower precision, such as TF32, are switched off during the call. On
