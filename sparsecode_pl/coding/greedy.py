@@ -35,9 +35,9 @@ def greedy_encode(
 
     With residual r = x, take the atom, among those not yet chosen for the sample, with the largest dot product r.f
     (ties: the lowest index); a = r.f - lam/2; stop if a <= 0; else a is the atom's coefficient, r <- r - a f, and so
-    on. Rounding makes the same of 0 as of 32 times the machine epsilon of the dtype times the norm of x: a sample also
-    stops at such an a, on all backends. Otherwise the second of two equal atoms would get a coefficient now and then.
-    Each step lowers the sample's objective ||r||^2 + lam * sum(codes) by a^2. With lam near 0 and `max_atoms` k
+    on. Because of rounding, every backend stops at an a of at most 32 eps ||x|| rather than 0, where eps is the machine
+    epsilon of the dtype. Otherwise the second of two equal atoms could get a coefficient that is nothing but a rounding
+    error. Each step lowers the sample's objective ||r||^2 + lam * sum(codes) by a^2. With lam near 0 and `max_atoms` k
     this is k steps of matching pursuit without re-selection.
 
     The dot products r.f of a sample are updated with rows of the atoms' Gram matrix. If that does not fit into

@@ -19,6 +19,6 @@ def rounding(norms: Tensor, dtype: torch.dtype) -> Tensor:
 
     Example:
         >>> rounding(torch.tensor([1.0, 0.0]), torch.float32)
-        tensor([1.9073e-06, 0.0000e+00])
+        tensor([3.8147e-06, 0.0000e+00])
     """
     return (MULTIPLE * torch.finfo(dtype).eps * norms).to(dtype)
