@@ -183,7 +183,8 @@ def compare(active: float, loop: Loop | None, target: int) -> dict[str, Any]:
 def loops(dots: Tensor, gram: Tensor, loop: Loop | None) -> dict[str, float]:
     """Seconds of our loop, which also sorts the codes, and of the C loop, without the matrix products."""
     work, found = torch.empty_like(dots), buffers(*dots.shape)
-    table, settings = gram.numpy(), (np.float32(LAM / 2), len(gram))
+    table, half = gram.numpy(), np.float32(LAM / 2)
+    least = np.zeros(len(dots), np.float32)
     num_rows = chunk_rows(len(dots), table[0].nbytes)
 
     def start_thread() -> Callable[[slice], None]:
@@ -191,7 +192,7 @@ def loops(dots: Tensor, gram: Tensor, loop: Loop | None) -> dict[str, float]:
         out = counts, np.empty(room, np.int64), np.empty(room, np.float32)
 
         def scan(rows: slice) -> None:
-            greedy_rows(work[rows].numpy(), table, *settings, *out)
+            greedy_rows(work[rows].numpy(), table, half, least[rows], len(table), *out)
 
         return scan
 

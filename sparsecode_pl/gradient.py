@@ -30,7 +30,9 @@ _LEAST = -100
 _ATOMS = 64
 
 
-def dictionary_gradient(codes: Tensor, residual: Tensor, world_size: int = 1) -> tuple[Tensor, Tensor]:
+def dictionary_gradient(
+    codes: Tensor, residual: Tensor, world_size: int = 1, unit: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """The gradient of the mean squared residual in the atoms, with the codes fixed, and the moments of the codes.
 
     Both are means over the rows of all processes, and equal on all of them. On n rows in all, the coefficients of an
@@ -43,6 +45,7 @@ def dictionary_gradient(codes: Tensor, residual: Tensor, world_size: int = 1) ->
         residual: rows minus their reconstruction, (n, d), in the units of the codes.
         world_size: number of processes, each of which calls this with equally many rows of its own. With 1, this
             process works alone.
+        unit: what codes and residual are divided by, a power of two near their size.
 
     Returns:
         The gradient, (m, d), of the dtype of `residual`; and the mean of each atom's coefficients and of their squares,
@@ -59,7 +62,8 @@ def dictionary_gradient(codes: Tensor, residual: Tensor, world_size: int = 1) ->
                 [2.5000, 8.5000]])
     """
     reduce: Callable[..., object] = torch.distributed.all_reduce if world_size > 1 else _nothing
-    crow, col, values = codes.crow_indices(), codes.col_indices(), codes.values()
+    crow, col, values = codes.crow_indices(), codes.col_indices(), codes.values() / unit
+    residual = residual / unit
     num_atoms, num_rows = codes.shape[1], len(residual) * world_size
     bits = min(_MOST, (_EXACT - math.ceil(math.log2(num_rows))) // 2)
     largest = torch.cat([values.new_zeros(num_atoms).scatter_reduce_(0, col, values, "amax"), residual.abs().amax(0)])

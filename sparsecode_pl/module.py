@@ -56,7 +56,8 @@ class SparseCodingModule(LightningModule):
         learn: train the atoms; if not, they keep their initial values, and only the penalty is found.
         dictionary_steps: optimiser steps for each batch, >= 1.
         optimizer: makes the optimiser from the parameters; `MeanFieldNewton` by default. The alternative,
-            `torch.optim.Adam` with a rate of 0.02, needs more batches.
+            `torch.optim.Adam` with a rate of 0.02, needs more batches. The loss is in units of the penalty's next power
+            of two, so that a rate means the same at any scale of the data.
         lr_scheduler: makes a scheduler that steps after every batch; by default the rate follows from the place in the
             round: it is constant in the first half and falls linearly to 0 in the second.
         seed: seed of the initial dictionary.
@@ -203,7 +204,7 @@ class SparseCodingModule(LightningModule):
             self.dictionary.scale.fill_(statistics.mean_norm)
         if self.init == "data":
             random = generator(self.seed)
-            self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random)
+            self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random, self.data.sample)
         if features is not None:
             self.dictionary.atoms.data.copy_(features)
 
@@ -332,7 +333,7 @@ class SparseCodingModule(LightningModule):
                 optimizer.state.clear()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Squared error of the batch with its codes fixed: the loss of the dictionary step."""
+        """Squared error of the batch with its codes fixed, in units of the penalty: the loss of the dictionary step."""
         if not self.learn:
             return 0 * self.dictionary.atoms.sum()  # zero rather than None: DDP cannot skip a step
         x = self.dictionary.standardise(batch)
@@ -344,11 +345,16 @@ class SparseCodingModule(LightningModule):
         residual = x - reconstruct(self._codes, atoms.detach())
         if first and self._logs_now():
             self._log_batch(self._codes, residual, x, lam)
-        gradient, moments = dictionary_gradient(self._codes, residual, self.trainer.world_size)
+        gradient, moments = dictionary_gradient(self._codes, residual, self.trainer.world_size, self._unit)
         if first:
             self._tell_optimizers(moments)
         # The value is the error of this process's rows, the gradient that of all.
-        return residual.square().sum() / len(x) + ((atoms - atoms.detach()) * gradient).sum()
+        return (residual / self._unit).square().sum() / len(x) + ((atoms - atoms.detach()) * gradient).sum()
+
+    @property
+    def _unit(self) -> float:
+        """The next power of two above the penalty of the round: in its units no square overflows or vanishes."""
+        return 2.0 ** math.frexp(float(self.lam))[1]
 
     def _tell_optimizers(self, moments: Tensor) -> None:
         """Give the curvature to optimisers that need it."""

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparsecode_pl.coding.precision import full_precision
+
 # Weight of a new batch in the running means: lr / _LONGER, within these bounds.
 _LONGER, _LEAST_SHARE, _MOST_SHARE = 2.0, 0.03, 0.5
 # Lower bound on a coefficient's variance, as a share of its mean square.
@@ -110,7 +112,8 @@ def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Te
     square = square + 1e-6 * square.mean(dtype=torch.float64).to(square.dtype) + torch.finfo(square.dtype).tiny
     variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)
     ratio = mean / variance
-    return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + ratio @ mean)
+    with full_precision(atoms.device):  # with TF32 or bfloat16 the step would miss the minimum
+        return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + ratio @ mean)
 
 
 def moments_of(codes: Tensor) -> Tensor:

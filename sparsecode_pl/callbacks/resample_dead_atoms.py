@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from sparsecode_pl.coding import reconstruct
+from sparsecode_pl.dictionary.directions import directions
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.utilities.seeding import generator
 
@@ -85,4 +86,4 @@ class ResampleDeadAtoms(Callback):
         rows = torch.multinomial(errors, num, generator=random) if num else dead[:0]
         # Codes may differ between processes in the last digit, but their dictionaries must be equal.
         dead, rows = trainer.strategy.broadcast((dead[:num], rows))
-        return dead, torch.nn.functional.normalize(x[rows], dim=1)
+        return dead, directions(x[rows])

@@ -6,6 +6,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+# Products stay finite while norms are so much smaller than the largest number of the dtype.
+_HEADROOM = 16
+
 
 def check_penalty(lam: float, name: str = "lam") -> float:
     """Return the penalty as a float.
@@ -39,16 +42,20 @@ def check_atoms(atoms: Tensor) -> None:
         )
 
 
-def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -> None:
+def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -> Tensor:
     """Check activations, atoms and penalty together.
 
+    Returns:
+        L2 norms of the samples, (n,) float64.
+
     Raises:
-        ValueError: widths, dtypes or devices differ, x is not finite, half the penalty is 0 or infinite in this dtype,
-            or `max_atoms` is below 1.
+        ValueError: widths, dtypes or devices differ, x is not finite, dot products with x could overflow in this dtype,
+            half the penalty is infinite or below the normal numbers of this dtype, or `max_atoms` is below 1.
     """
     check_atoms(atoms)
+    limits = torch.finfo(atoms.dtype)
     half = float(torch.tensor(lam / 2, dtype=atoms.dtype))
-    if not 0 < half < math.inf:
+    if not limits.tiny <= half < math.inf:
         raise ValueError(f"lam is {lam}, half of which is {half} in {atoms.dtype}: scale x and lam, or give float64")
     if x.ndim != 2 or x.shape[1] != atoms.shape[1]:
         raise ValueError(
@@ -58,14 +65,24 @@ def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -
         raise ValueError(
             f"x is {x.dtype} on {x.device}, but the atoms are {atoms.dtype} on {atoms.device}: convert one of them"
         )
-    # If any value is not finite, neither is the sum, which takes no memory.
-    if not torch.isfinite(x.sum()) and (bad := ~torch.isfinite(x)).any():
-        raise ValueError(
-            f"x: {int(bad.sum())} values are NaN or infinite (first in row {int(bad.any(1).nonzero()[0])}): "
-            "drop these rows, or find their cause"
-        )
     if max_atoms is not None and max_atoms < 1:
         raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
+    # In float64, in which squares of float32 values neither overflow nor vanish.
+    norms = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+    most = limits.max / _HEADROOM
+    if not (norms <= most).all():  # negated, so that NaN is wrong too
+        bad = ~torch.isfinite(x)
+        if bad.any():
+            raise ValueError(
+                f"x: {int(bad.sum())} values are NaN or infinite (first in row {int(bad.any(1).nonzero()[0])}): "
+                "drop these rows, or find their cause"
+            )
+        row = int((norms > most).nonzero()[0])
+        raise ValueError(
+            f"x: {int((norms > most).sum())} of {len(x)} rows have an L2 norm above {most:.1e} (first: row {row}, norm "
+            f"{float(norms[row]):.1e}), where dot products overflow in {x.dtype}: divide x and lam by the same number"
+        )
+    return norms
 
 
 def check_gram(gram: Tensor, atoms: Tensor) -> None:

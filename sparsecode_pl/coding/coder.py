@@ -128,8 +128,8 @@ class MatchingPursuitCoder(Coder):
     """Matching pursuit with a fixed number of steps, without shrinkage and without taking an atom twice.
 
     Each step takes the atom, among those not yet chosen for the sample, with the largest dot product with the residual
-    r, and its coefficient is that product r.f. A sample ends early only when no product is positive. The penalty `lam`
-    does not affect the codes; it only weighs them in the scores.
+    r, and its coefficient is that product r.f. A sample ends early only when no product is above rounding (see
+    `greedy_encode`). The penalty `lam` does not affect the codes; it only weighs them in the scores.
 
     Args:
         k: atoms per sample, >= 1.

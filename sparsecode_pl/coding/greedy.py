@@ -12,11 +12,12 @@ from sparsecode_pl.coding.greedy_numba import greedy_numba
 from sparsecode_pl.coding.greedy_residual import greedy_residual
 from sparsecode_pl.coding.greedy_torch import greedy_torch
 from sparsecode_pl.coding.precision import find_codes
+from sparsecode_pl.coding.rounding import rounding
 from sparsecode_pl.utilities.memory import memory_budget
 
 Backend = Literal["auto", "torch", "numba", "triton"]
 BACKENDS = ("torch", "numba", "triton")
-Solver = Callable[[Tensor, Tensor, float, int, Tensor], Tensor]
+Solver = Callable[[Tensor, Tensor, float, Tensor, int, Tensor], Tensor]
 
 
 @find_codes
@@ -34,7 +35,9 @@ def greedy_encode(
 
     With residual r = x, take the atom, among those not yet chosen for the sample, with the largest dot product r.f
     (ties: the lowest index); a = r.f - lam/2; stop if a <= 0; else a is the atom's coefficient, r <- r - a f, and so
-    on. Each step lowers the sample's objective ||r||^2 + lam * sum(codes) by a^2. With lam near 0 and `max_atoms` k
+    on. Because of rounding, every backend stops at an a of at most 32 eps ||x|| rather than 0, where eps is the machine
+    epsilon of the dtype. Otherwise the second of two equal atoms could get a coefficient that is nothing but a rounding
+    error. Each step lowers the sample's objective ||r||^2 + lam * sum(codes) by a^2. With lam near 0 and `max_atoms` k
     this is k steps of matching pursuit without re-selection.
 
     The dot products r.f of a sample are updated with rows of the atoms' Gram matrix. If that does not fit into
@@ -70,7 +73,7 @@ def greedy_encode(
         tensor([[2.5000, 0.5000]])
     """
     lam = check_penalty(lam)
-    check_problem(x, atoms, lam, max_atoms)
+    least = rounding(check_problem(x, atoms, lam, max_atoms), x.dtype)
     solve = _solver(backend, x.device, len(atoms))
     most = len(atoms) if max_atoms is None else min(max_atoms, len(atoms))
     if gram is None:
@@ -78,8 +81,8 @@ def greedy_encode(
     else:
         check_gram(gram, atoms)
     if gram is None:
-        return greedy_residual(x, atoms, lam, most, memory_budget(memory, x.device))
-    return solve(x, atoms, lam, most, gram)
+        return greedy_residual(x, atoms, lam, least, most, memory_budget(memory, x.device))
+    return solve(x, atoms, lam, least, most, gram)
 
 
 def _solver(backend: str, device: torch.device, num_atoms: int) -> Solver:

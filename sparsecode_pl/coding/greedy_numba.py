@@ -15,10 +15,10 @@ from sparsecode_pl.coding.threads import chunk_rows, share_rows
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
+def greedy_numba(x: Tensor, atoms: Tensor, lam: float, least: Tensor, max_atoms: int, gram: Tensor) -> Tensor:
     """`greedy_encode` on checked CPU input, in chunks of samples."""
     # As arrays, because tensors made in inference mode cannot be used in other threads.
-    samples, dictionary = x.detach().numpy(), atoms.detach().numpy()
+    samples, dictionary, bounds = x.detach().numpy(), atoms.detach().numpy(), least.numpy()
     table = gram.detach().to(x.dtype).contiguous().numpy()
     kind = table.dtype.type
     num_rows = chunk_rows(len(x), table[0].nbytes)
@@ -33,7 +33,7 @@ def greedy_numba(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Ten
             part = torch.from_numpy(samples[rows])
             counts = np.empty(len(part), np.int64)
             product: Any = torch.mm(part, transposed, out=dots[: len(part)]).numpy()
-            total = greedy_rows(product, table, kind(lam / 2), max_atoms, counts, cols, values)
+            total = greedy_rows(product, table, kind(lam / 2), bounds[rows], max_atoms, counts, cols, values)
             return counts, cols[:total].copy(), values[:total].copy()
 
         return encode

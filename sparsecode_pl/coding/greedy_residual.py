@@ -12,15 +12,16 @@ from sparsecode_pl.coding.greedy_torch import codes_of_steps
 _LEAST_ROWS = 32
 
 
-def greedy_residual(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, memory: int) -> Tensor:
+def greedy_residual(x: Tensor, atoms: Tensor, lam: float, least: Tensor, max_atoms: int, memory: int) -> Tensor:
     """`greedy_encode` on checked input, on any device, in blocks of samples whose correlations fit into the memory."""
     # The correlations, and the residuals twice while finished samples are removed.
     row_bytes = (len(atoms) + 2 * atoms.shape[1]) * atoms.element_size()
     num_rows = max(1, memory // row_bytes)
     counts, cols, values = [], [], []
     for start in range(0, max(1, len(x)), num_rows):
-        block = x[start : start + num_rows]
-        codes = codes_of_steps(*_steps(block, atoms, lam, max_atoms), block, len(atoms))
+        rows = slice(start, start + num_rows)
+        steps = _steps(x[rows], atoms, lam, least[rows], max_atoms)
+        codes = codes_of_steps(*steps, x[rows], len(atoms))
         counts.append(codes.crow_indices().diff())
         cols.append(codes.col_indices())
         values.append(codes.values())
@@ -28,7 +29,9 @@ def greedy_residual(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, memory
     return csr_codes(crow, torch.cat(cols), torch.cat(values), len(atoms))
 
 
-def _steps(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def _steps(
+    x: Tensor, atoms: Tensor, lam: float, least: Tensor, max_atoms: int
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The samples that took each step, the atoms they chose, and the coefficients."""
     sample, residual = torch.arange(len(x), device=x.device), x.clone()
     chosen = torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
@@ -41,7 +44,7 @@ def _steps(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> tuple[list[T
         dots.scatter_(1, chosen, -torch.inf)  # no atom is chosen twice
         top, atom = dots.max(1)
         a = top - lam / 2
-        going = a > 0
+        going = a > least[sample]
         if not going.all():
             sample, residual, chosen, atom, a = (part[going] for part in (sample, residual, chosen, atom, a))
         if len(sample) == 0:

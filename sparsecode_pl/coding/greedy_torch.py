@@ -6,7 +6,7 @@ from torch import Tensor
 from sparsecode_pl.coding.codes import codes_of_entries
 
 
-def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
+def greedy_torch(x: Tensor, atoms: Tensor, lam: float, least: Tensor, max_atoms: int, gram: Tensor) -> Tensor:
     """`greedy_encode` on checked input: all samples take a step together, and finished samples are removed."""
     dots = x @ atoms.T  # r.f of every unfinished sample with every atom
     sample = torch.arange(len(x), device=x.device)
@@ -14,7 +14,7 @@ def greedy_torch(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Ten
     for _ in range(max_atoms):
         atom = dots.argmax(1)
         a = dots.gather(1, atom[:, None]).squeeze(1) - lam / 2
-        going = a > 0
+        going = a > least[sample]
         if not going.all():
             sample, dots, atom, a = sample[going], dots[going], atom[going], a[going]
         if len(sample) == 0:

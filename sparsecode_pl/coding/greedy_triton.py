@@ -74,6 +74,7 @@ if HAS_TRITON:
         dots: tl.tensor,
         gram: tl.tensor,
         half: tl.tensor,
+        least: tl.tensor,
         chosen: tl.tensor,
         counts: tl.tensor,
         max_atoms: tl.tensor,
@@ -82,18 +83,20 @@ if HAS_TRITON:
     ) -> None:
         """Write the codes of each sample to the front of its row of `dots` (n, m), its correlations with the atoms.
 
-        Codes are in order of selection. Their atoms go to `chosen` (n, max_atoms), their number to `counts` (n,).
+        Codes are in order of selection, and each is above the sample's entry of `least` (n,). Their atoms go to
+        `chosen` (n, max_atoms), their number to `counts` (n,).
         """
         sample = tl.program_id(0).to(tl.int64)
         dots += sample * m
         chosen += sample * max_atoms
         lane = tl.arange(0, width)
         threshold = tl.load(half)
+        enough = tl.load(least + sample)
         parts = _load(dots, lane, -float("inf"), m, width)
         top, atom = _largest(parts, lane, width)
         a = top - threshold
         count = 0
-        while (a > 0) & (count < max_atoms):
+        while (a > enough) & (count < max_atoms):
             tl.store(chosen + count, atom)
             tl.store(dots + count, a)  # the whole row has been read by now: its maximum is known
             count += 1
@@ -114,7 +117,7 @@ def runs_on(device: torch.device) -> bool:
     """Whether the kernel runs on the device, tried on one sample. If not, a warning tells the cause."""
     one = torch.ones(1, 1, device=device)
     try:
-        greedy_triton(one, one, 1.0, 1, one)
+        greedy_triton(one, one, 1.0, torch.zeros(1, device=device), 1, one)
     except Exception as error:  # whatever Triton, its compiler or the driver raises
         warn(
             f"the Triton kernel does not run on {device}, so the slower torch backend is used; the cause, often a "
@@ -131,13 +134,14 @@ def can_run_on(device: torch.device) -> bool:
     )
 
 
-def greedy_triton(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Tensor) -> Tensor:
+def greedy_triton(x: Tensor, atoms: Tensor, lam: float, least: Tensor, max_atoms: int, gram: Tensor) -> Tensor:
     """`greedy_encode` on checked input on a GPU, in chunks of samples.
 
     Args:
         x: activations, (n, d) float32 or float64.
         atoms: unit rows, (m, d), m at most `MAX_ATOMS`.
         lam: penalty, > 0.
+        least: what a coefficient of each sample must exceed, (n,), dtype of x.
         max_atoms: maximum atoms per sample, from 1 to m.
         gram: `atoms @ atoms.T`, (m, m), dtype of x, or bfloat16 for half the traffic. The correlations are kept in the
             dtype of x in either case.
@@ -159,7 +163,9 @@ def greedy_triton(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, gram: Te
         chosen = torch.empty(len(dots), max_atoms, dtype=torch.int32, device=x.device)
         with torch.cuda.device_of(x):
             _greedy[(len(dots),)](
-                dots, gram, half, chosen, count, max_atoms, m, width, num_warps=warps, maxnreg=_REGISTERS
+                *(dots, gram, half, least[start : start + num_rows], chosen, count, max_atoms, m, width),
+                num_warps=warps,
+                maxnreg=_REGISTERS,
             )
         row = torch.arange(len(dots), device=x.device).repeat_interleave(count)  # the host waits here, once a chunk
         step = torch.arange(len(row), device=x.device) - (count.cumsum(0) - count)[row]

@@ -190,6 +190,7 @@ def greedy_rows(
     dots: np.ndarray,
     gram: np.ndarray,
     half: Any,
+    least: np.ndarray,
     max_atoms: int,
     counts: np.ndarray,
     cols: np.ndarray,
@@ -201,6 +202,7 @@ def greedy_rows(
         dots: correlations of the samples with the atoms, (n, m); they are overwritten.
         gram: Gram matrix of the atoms, (m, m).
         half: lam / 2, of the dtype of `dots`.
+        least: what a coefficient of each sample must exceed, (n,), of the same dtype.
         max_atoms: maximum atoms per sample, from 1 to m.
         counts: receives the number of codes of each sample, (n,).
         cols: receives the atoms, sample by sample, ascending within each; of length n * max_atoms.
@@ -212,15 +214,16 @@ def greedy_rows(
     chosen, codes = np.empty(max_atoms, np.int64), np.empty(max_atoms, dots.dtype)
     total = 0
     for sample in range(len(dots)):
-        dot = dots[sample]
+        dot, enough = dots[sample], least[sample]
         count = 0
         atom = _largest(dot)
-        while count < max_atoms and dot[atom] > half:
-            a = dot[atom] - half
+        a = dot[atom] - half
+        while count < max_atoms and a > enough:
             chosen[count], codes[count] = atom, a
             count += 1
             dot[atom] = -np.inf  # and stays so: no atom is chosen twice
             atom = _subtract(dot, gram[atom], a)
+            a = dot[atom] - half
         _write_sorted(dot, chosen, codes, count, cols[total:], values[total:])
         counts[sample] = count
         total += count
@@ -286,6 +289,7 @@ def sweep_rows(
 def select_rows(
     dots: np.ndarray,
     half: Any,
+    least: np.ndarray,
     crow: np.ndarray,
     cols: np.ndarray,
     values: np.ndarray,
@@ -298,6 +302,7 @@ def select_rows(
     Args:
         dots: correlations of the residuals with the atoms, (n, m); they are overwritten.
         half: lam / 2, of the dtype of `dots`.
+        least: by how much the correlations of each sample must exceed it, (n,), of the same dtype.
         crow: where the codes of each sample begin in the next two, and where the last end, (n + 1,).
         cols: atoms, ascending within each sample.
         values: their codes, >= 0.
@@ -308,11 +313,11 @@ def select_rows(
     Returns:
         The number of all entries of the new list.
     """
-    zero, least = _bits(half - half), _bits(half)
+    zero = _bits(half - half)
     total = 0
     new_crow[0] = 0
     for sample in range(len(dots)):
-        dot = dots[sample]
+        dot, bar = dots[sample], half + least[sample]
         t = crow[sample]
         for entry in range(t, crow[sample + 1]):
             if values[entry] > 0:
@@ -322,9 +327,9 @@ def select_rows(
             top = zero
             for i in range(len(part)):
                 top = max(top, _bits(part[i]))
-            if top > least:
+            if top > _bits(bar):
                 for i in range(len(part)):
-                    if part[i] > half:
+                    if part[i] > bar:
                         new_cols[total], new_values[total] = start + i, 0
                         if part[i] == np.inf:
                             while cols[t] < start + i:

@@ -2,12 +2,13 @@
 
 from torch import Tensor
 
-from sparsecode_pl.coding.checks import choose_backend
+from sparsecode_pl.coding.checks import check_penalty, check_problem, choose_backend
 from sparsecode_pl.coding.greedy import greedy_encode
 from sparsecode_pl.coding.lasso import BACKENDS, LassoBackend
 from sparsecode_pl.coding.precision import find_codes
 from sparsecode_pl.coding.refined_numba import refined_numba
 from sparsecode_pl.coding.refined_torch import refined_torch
+from sparsecode_pl.coding.rounding import rounding
 from sparsecode_pl.utilities.memory import memory_budget
 
 
@@ -28,11 +29,12 @@ def refined_encode(
     The greedy step never corrects a coefficient: where many atoms are active, those chosen first become too large. Here
     a sample starts from its greedy codes (`greedy_encode`) and has `rounds` rounds. At the start of each but the first,
     atoms whose coefficient has become 0 are dropped, and all atoms whose dot product with the residual r exceeds lam/2
-    are added. Then come `sweeps` sweeps over the sample's atoms in ascending order: a <- max(0, a + 1.5 (r.f - lam/2)),
-    and r changes with a. The factor is that of successive over-relaxation. Plain coordinate descent has 1, and any
-    factor between 0 and 2 lowers the objective ||r||^2 + lam * sum(codes). It therefore never exceeds that of the
-    greedy codes, and with more rounds it approaches the minimum, that of `lasso_encode`. There is no certificate;
-    `sparsecode measure --exact` reports how far the codes are from the minimum as `coding_gap`.
+    by more than rounding (see `greedy_encode`) are added. Then come `sweeps` sweeps over the sample's atoms in
+    ascending order: a <- max(0, a + 1.5 (r.f - lam/2)), and r changes with a. The factor is that of successive
+    over-relaxation. Plain coordinate descent has 1, and any factor between 0 and 2 lowers the objective
+    ||r||^2 + lam * sum(codes). It therefore never exceeds that of the greedy codes, and with more rounds it approaches
+    the minimum, that of `lasso_encode`. There is no certificate; `sparsecode measure --exact` reports how far the codes
+    are from the minimum as `coding_gap`.
 
     The refinement needs no Gram matrix, and no more memory than the greedy step; with torch, `memory` bounds its dense
     codes and correlations. Autocast and products of lower precision, such as TF32, are switched off during the call. On
@@ -64,12 +66,14 @@ def refined_encode(
         >>> refined_encode(x, atoms, lam=1.0, rounds=20).to_dense()  # greedy: 2.5000, 0.6000
         tensor([[1.9375, 0.9375]], dtype=torch.float64)
     """
+    lam = check_penalty(lam)
     check_refinement(rounds, sweeps)
+    least = rounding(check_problem(x, atoms, lam, None), x.dtype)
     chosen = choose_backend(backend, BACKENDS, x.device)
     start = greedy_encode(x, atoms, lam, backend=backend, gram=gram, memory=memory)
     if chosen == "numba":
-        return refined_numba(x, atoms, lam, start, rounds, sweeps)
-    return refined_torch(x, atoms, lam, start, rounds, sweeps, memory_budget(memory, x.device))
+        return refined_numba(x, atoms, lam, least, start, rounds, sweeps)
+    return refined_torch(x, atoms, lam, least, start, rounds, sweeps, memory_budget(memory, x.device))
 
 
 def check_refinement(rounds: int, sweeps: int) -> None:

@@ -14,13 +14,16 @@ from sparsecode_pl.coding.threads import chunk_rows, share_rows
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def refined_numba(x: Tensor, atoms: Tensor, lam: float, start: Tensor, rounds: int, sweeps: int) -> Tensor:
+def refined_numba(
+    x: Tensor, atoms: Tensor, lam: float, least: Tensor, start: Tensor, rounds: int, sweeps: int
+) -> Tensor:
     """The refinement of `refined_encode` on checked CPU input, in chunks of samples.
 
     Args:
         x: the samples, (n, d).
         atoms: (m, d).
         lam: penalty.
+        least: by how much the dot products of each sample must exceed lam / 2 for new atoms, (n,), dtype of x.
         start: greedy codes, sparse CSR (n, m).
         rounds: number of rounds.
         sweeps: sweeps per round.
@@ -30,6 +33,7 @@ def refined_numba(x: Tensor, atoms: Tensor, lam: float, start: Tensor, rounds: i
     start_crow, start_cols, start_values = (
         part.numpy() for part in (start.crow_indices(), start.col_indices(), start.values())
     )
+    bounds = least.numpy()
     kind, m = dictionary.dtype.type, len(dictionary)
     half = kind(lam / 2)
     num_rows = chunk_rows(len(x), m * dictionary.itemsize)
@@ -50,7 +54,8 @@ def refined_numba(x: Tensor, atoms: Tensor, lam: float, start: Tensor, rounds: i
                 if number:
                     product: Any = torch.mm(torch.from_numpy(residuals), transposed, out=dots[: len(part)]).numpy()
                     new_crow = np.empty_like(crow)
-                    total = select_rows(product, half, crow, cols, values, new_crow, cols_buffer, values_buffer)
+                    new = new_crow, cols_buffer, values_buffer
+                    total = select_rows(product, half, bounds[rows], crow, cols, values, *new)
                     crow, cols, values = new_crow, cols_buffer[:total].copy(), values_buffer[:total].copy()
                 sweep_rows(residuals, dictionary, crow, cols, values, half, sweeps, number > 0)
             kept = values > 0

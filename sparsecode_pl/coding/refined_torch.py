@@ -12,13 +12,16 @@ from sparsecode_pl.coding.lasso_torch import dense_rows
 _DENSE = 6
 
 
-def refined_torch(x: Tensor, atoms: Tensor, lam: float, start: Tensor, rounds: int, sweeps: int, memory: int) -> Tensor:
+def refined_torch(
+    x: Tensor, atoms: Tensor, lam: float, least: Tensor, start: Tensor, rounds: int, sweeps: int, memory: int
+) -> Tensor:
     """The refinement of `refined_encode` on checked input, in blocks of samples whose dense codes fit into the memory.
 
     Args:
         x: the samples, (n, d).
         atoms: (m, d).
         lam: penalty.
+        least: by how much the dot products of each sample must exceed lam / 2 for new atoms, (n,), dtype of x.
         start: greedy codes, sparse CSR (n, m).
         rounds: number of rounds.
         sweeps: sweeps per round.
@@ -28,7 +31,7 @@ def refined_torch(x: Tensor, atoms: Tensor, lam: float, start: Tensor, rounds: i
     counts, cols, values = [], [], []
     for first in range(0, max(1, len(x)), num_rows):
         block = slice(first, first + num_rows)
-        codes = _refine(x[block], atoms, lam / 2, dense_rows(start, block), rounds, sweeps)
+        codes = _refine(x[block], atoms, lam / 2, least[block, None], dense_rows(start, block), rounds, sweeps)
         row, col = codes.nonzero(as_tuple=True)
         counts.append(row.bincount(minlength=len(codes)))
         cols.append(col)
@@ -36,13 +39,13 @@ def refined_torch(x: Tensor, atoms: Tensor, lam: float, start: Tensor, rounds: i
     return csr_codes(row_pointers(torch.cat(counts)), torch.cat(cols), torch.cat(values), len(atoms))
 
 
-def _refine(x: Tensor, atoms: Tensor, half: float, codes: Tensor, rounds: int, sweeps: int) -> Tensor:
+def _refine(x: Tensor, atoms: Tensor, half: float, least: Tensor, codes: Tensor, rounds: int, sweeps: int) -> Tensor:
     """Refine dense codes (n, m)."""
     listed = codes > 0
     for number in range(rounds):
         residual = x - codes @ atoms
         if number:
-            listed = (codes > 0) | (residual @ atoms.T > half)
+            listed = (codes > 0) | (residual @ atoms.T > half + least)
         counts = listed.sum(1)
         longest = int(counts.max()) if len(counts) else 0
         # The listed atoms of each sample, ascending, padded at the end with others, which are passed over.

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,11 @@ from torch.nn.functional import normalize
 from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_atoms, check_penalty
 from sparsecode_pl.dictionary.card import Card
+from sparsecode_pl.dictionary.directions import directions, repeated
 from sparsecode_pl.dictionary.folder import CONFIG, README, WEIGHTS, read_folder, write_folder
+
+# Attempts to replace samples that repeat; the last one is made with random directions.
+_DRAWS = 10
 
 
 class Dictionary(nn.Module):
@@ -169,22 +174,40 @@ class Dictionary(nn.Module):
             generator: what they are drawn with.
             kwargs: the other arguments of the constructor.
         """
-        return cls(_directions(torch.randn(num_atoms, d_model, generator=generator), generator), **kwargs)
+        return cls(directions(torch.randn(num_atoms, d_model, generator=generator), generator), **kwargs)
 
     @torch.no_grad()
-    def start_from(self, x: Tensor, generator: torch.Generator | None = None) -> None:
-        """Make the atoms the directions of samples, in place; one that equals the centre gives a random direction.
+    def start_from(
+        self,
+        x: Tensor,
+        generator: torch.Generator | None = None,
+        more: Callable[[int, torch.Generator | None], Tensor] | None = None,
+    ) -> None:
+        """Make the atoms the directions of samples, in place, no two of them equal.
+
+        Where samples repeat, others take their places. Random directions stand for those that are still missing after
+        a few draws, and for samples that equal the centre.
 
         Args:
             x: a sample for each atom, (m, d), not yet centred.
-            generator: of the random directions.
+            generator: of the random directions and of further samples.
+            more: draws further samples: takes their number k and the generator, returns (k, d).
 
         Raises:
             ValueError: there is not one sample for each atom.
         """
         if x.shape != self.atoms.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}, but the atoms {self.shape}: give a sample for each atom")
-        self.atoms.copy_(_directions(self.standardise(x.to(self.atoms)), generator))
+        atoms = directions(self.standardise(x.to(self.atoms)), generator)
+        for draw in range(_DRAWS):
+            missing = repeated(atoms)
+            if not missing.any():
+                break
+            others = torch.zeros_like(atoms[missing])  # stand for random directions
+            if more is not None and draw < _DRAWS - 1:
+                others = self.standardise(more(len(others), generator).to(atoms))
+            atoms[missing] = directions(others, generator)
+        self.atoms.copy_(atoms)
 
     @torch.no_grad()
     def normalise(self) -> None:
@@ -384,10 +407,3 @@ def _folder(name: str | Path, revision: str | None, token: str | bool | None) ->
             f"name is {str(name)!r}, and there is neither such a folder nor a dictionary of that name to be had from "
             f"the hub ({type(error).__name__}: {reason}): give a folder, or a name like 'user/dictionary'"
         ) from error
-
-
-def _directions(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Unit rows; a zero row becomes a random one."""
-    zero = torch.linalg.vector_norm(x, dim=1) == 0
-    x[zero] = torch.randn(int(zero.sum()), x.shape[1], generator=generator).to(x)
-    return normalize(x, dim=1)

@@ -3,6 +3,7 @@
 import math
 from functools import cache
 
+import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -54,7 +55,8 @@ def largest_penalty(
         (1.2, 2.0)
     """
     codec = codec.bind()
-    most = 2 * float(codec.standardise(rows).norm(dim=1).max())  # from there on all codes are zero
+    norms = torch.linalg.vector_norm(codec.standardise(rows), dim=1, dtype=torch.float64)
+    most = 2 * float(norms.max())  # from there on all codes are zero
     start = min(start, 0.99 * most)
 
     def unexplained(lam: float, some: Tensor) -> float:

@@ -7,7 +7,7 @@ def appendix_c():
     """The greedy step that every backend is held against."""
 
     def appendix_c(x, atoms, lam, max_atoms=None):
-        """The paper's appendix C, word for word, in plain Python."""
+        """The paper's appendix C, word for word, in plain Python, but for what rounding makes of 0."""
         codes = np.zeros((len(x), len(atoms)))
         for j, sample in enumerate(x):
             residual = sample.copy()
@@ -18,7 +18,7 @@ def appendix_c():
                     if atoms[i] @ residual > atoms[best] @ residual:
                         best = i
                 a = atoms[best] @ residual - lam / 2
-                if a <= 0:
+                if a <= 32 * np.finfo(x.dtype).eps * np.linalg.norm(sample):
                     break
                 codes[j, best] = a
                 residual = residual - a * atoms[best]

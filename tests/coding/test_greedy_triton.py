@@ -149,9 +149,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from sparsecode_pl.coding.greedy_triton import _REGISTERS, _greedy
 
-types = ["*fp32", "*bf16", "*fp32", "*i32", "*i64", "i32", "constexpr", "constexpr"]
-aligned = {(i,): [["tt.divisibility", 16]] for i in range(5)}
-source = ASTSource(_greedy, dict(zip(_greedy.arg_names, types)), {(6,): 12288, (7,): 1024}, aligned)
+types = ["*fp32", "*bf16", "*fp32", "*fp32", "*i32", "*i64", "i32", "constexpr", "constexpr"]
+aligned = {(i,): [["tt.divisibility", 16]] for i in range(6)}
+source = ASTSource(_greedy, dict(zip(_greedy.arg_names, types)), {(7,): 12288, (8,): 1024}, aligned)
 options = {"num_warps": 8, "maxnreg": _REGISTERS}
 kernel = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 print(kernel.asm["ptx"].count("ld.global.v4.b32"), kernel.asm["ptx"].count("ld.global.v2.b32"))

@@ -3,8 +3,22 @@ import threading
 import pytest
 import torch
 
-from sparsecode_pl.coding import GreedyCoder, LassoCoder, greedy, greedy_encode, lasso, lasso_encode
+from sparsecode_pl import Dictionary, score
+from sparsecode_pl.coding import (
+    GreedyCoder,
+    LassoCoder,
+    MatchingPursuitCoder,
+    RefinedCoder,
+    greedy,
+    greedy_encode,
+    lasso,
+    lasso_encode,
+)
 from sparsecode_pl.coding.precision import full_precision
+from sparsecode_pl.measurement.exact import ExactCodes
+from sparsecode_pl.measurement.penalty import largest_penalty
+from sparsecode_pl.metrics.functional import atom_recovery
+from sparsecode_pl.scoring import Scores
 
 CPU = torch.device("cpu")
 MATMULS = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
@@ -22,6 +36,7 @@ def unchanged():
     for place, value in zip(MATMULS, before, strict=True):
         place.fp32_precision = value
     torch.set_float32_matmul_precision("highest")
+    torch.backends.fp32_precision = "none"
 
 
 def by_old_api():
@@ -32,12 +47,18 @@ def by_older_api():
     torch.backends.cuda.matmul.allow_tf32 = True
 
 
+def by_general_setting():
+    for place in MATMULS:
+        place.fp32_precision = "none"  # follows the general setting
+    torch.backends.fp32_precision = "tf32"
+
+
 def by_new_api():
     MATMULS[0].fp32_precision = "tf32"
     MATMULS[1].fp32_precision = "bf16"
 
 
-@pytest.mark.parametrize("allow", [by_old_api, by_older_api, by_new_api])
+@pytest.mark.parametrize("allow", [by_old_api, by_older_api, by_new_api, by_general_setting])
 def test_products_are_full_inside_and_as_allowed_afterwards(allow):
     allow()
     before = state()
@@ -109,3 +130,45 @@ def test_every_door_computes_in_full_precision_and_without_autocast(way, monkeyp
     with pytest.raises(ValueError, match="lam is -1"):
         greedy_encode(x, atoms, -1.0)
     assert state() == before
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Samples and a dictionary, large enough for products in bfloat16 on processors that have them."""
+    random = torch.Generator().manual_seed(1)
+    return torch.randn(512, 512, generator=random), Dictionary.random(512, 512, random)
+
+
+def coded(coder):
+    return lambda x, dictionary: coder(x, dictionary.atoms, 5.0).to_dense()
+
+
+def scored(x, dictionary):
+    found = score(dictionary, x, [Scores(5.0)]) | score(dictionary.bind(), x[:64], [ExactCodes()])
+    return torch.stack([value.double() for value in found.values()])
+
+
+ANSWERS = {
+    "greedy": coded(GreedyCoder()),
+    "greedy torch": coded(GreedyCoder(backend="torch")),
+    "greedy without Gram": coded(GreedyCoder(memory=10**7)),
+    "Gram": lambda x, dictionary: GreedyCoder().bind(dictionary.atoms).gram,
+    "refined": coded(RefinedCoder()),
+    "refined torch": coded(RefinedCoder(backend="torch", rounds=2, sweeps=1)),
+    "exact": coded(LassoCoder(tol=1e-2)),
+    "exact torch": coded(LassoCoder(backend="torch", tol=1e-2)),
+    "matching pursuit": coded(MatchingPursuitCoder(k=3)),
+    "scores": scored,
+    "penalty": lambda x, dictionary: torch.tensor(largest_penalty(dictionary, x[:64], 0.3, 5.0)),
+    "recovery": lambda x, dictionary: atom_recovery(x, dictionary.atoms).mean_max_cosine,
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_are_equal_to_the_last_digit_whatever_is_allowed(name, problem):
+    x, dictionary = problem
+    dictionary.lam = 5.0
+    expected = ANSWERS[name](x, dictionary)
+    by_old_api()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ANSWERS[name](x, dictionary), expected)

@@ -38,6 +38,40 @@ def test_samples_that_equal_the_centre_become_random_directions(dictionary):
     assert len(dictionary.atoms.unique(dim=0)) == 12
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-19, 1e18, 1e30])
+def test_atoms_from_data_at_any_scale(scale):
+    x = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    dictionary = Dictionary.random(12, 5)
+    dictionary.start_from(scale * x)
+    torch.testing.assert_close(dictionary.atoms.detach(), torch.nn.functional.normalize(x, dim=1))
+
+
+def test_where_samples_repeat_others_take_their_places(dictionary):
+    rows = torch.randn(14, 5, generator=torch.Generator().manual_seed(1)) + torch.arange(5.0)
+    drawn = []
+
+    def more(num, generator):
+        drawn.append(num)
+        return rows[torch.randint(14, (num,), generator=generator)]
+
+    x = rows[[0, 1, 0, 2, 3, 4, 5, 6, 7, 7, 7, 8]]
+    dictionary.start_from(x, torch.Generator().manual_seed(0), more)
+    assert drawn[0] == 3
+    atoms = dictionary.atoms.detach()
+    assert len(atoms.unique(dim=0)) == 12
+    centred = torch.nn.functional.normalize((rows - torch.arange(5.0)), dim=1)
+    nearest = (atoms @ centred.T).max(dim=1)
+    assert (nearest.values > 1 - 1e-6).all()  # no direction but those of samples
+    assert set(nearest.indices.tolist()) >= set(range(9))
+
+
+@pytest.mark.parametrize("more", [None, lambda num, generator: torch.ones(num, 5)])
+def test_where_there_are_no_other_samples_directions_are_random(dictionary, more):
+    dictionary.start_from(torch.ones(12, 5), torch.Generator().manual_seed(0), more)
+    torch.testing.assert_close(dictionary.atoms.norm(dim=1), torch.ones(12))
+    assert len(dictionary.atoms.unique(dim=0)) == 12
+
+
 def test_encode_centres_and_scales_and_decode_undoes_it(dictionary):
     x = torch.randn(30, 5) + torch.arange(5.0)
     codes = dictionary.encode(x, lam=0.01)

@@ -35,7 +35,7 @@ def test_numpy_answer_however_chunked(monkeypatch, chunk_bytes):
 
 def test_chunks_hold_no_more_than_they_may(monkeypatch):
     module = importlib.import_module("sparsecode_pl.metrics.functional.atom_recovery")
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 4 * 9 * 3)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 8 * 9 * 3)
     sizes = []
     monkeypatch.setattr(torch.Tensor, "amax", lambda self, dim: sizes.append(tuple(self.shape)) or self.max(dim).values)
     atom_recovery(draw(7, 4), draw(9, 4, seed=1))

@@ -11,6 +11,7 @@ from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.optimizer import MeanFieldNewton
 
 LAM = 0.08
+UNIT = 0.125  # the next power of two, in whose units the loss is
 BATCHES = 12
 
 
@@ -34,7 +35,7 @@ def test_dictionary_steps_descend_the_objective_with_the_codes_fixed(steps, smal
         lam=LAM,
         init="random",
         dictionary_steps=steps,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5),
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5 * UNIT**2),
     )
     x = data.train_batch(0, 0).double() - data.statistics.mean
     expected = by_hand(module, [x], 3 * LAM, 0.5, steps)
@@ -45,7 +46,7 @@ def test_dictionary_steps_descend_the_objective_with_the_codes_fixed(steps, smal
 
 def test_accumulated_gradients_are_the_mean_over_the_batches(small_data, fit):
     data = small_data(batches_per_round=2)
-    sgd = {"init": "random", "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.5)}
+    sgd = {"init": "random", "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.5 * UNIT**2)}
     module = SparseCodingModule(16, expansion=2, coder=GreedyCoder(), **sgd)
     module.set_penalty(LAM, lam_from=LAM)
     module.dictionary.centre.copy_(data.statistics.mean)

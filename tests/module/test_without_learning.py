@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sparsecode_pl.callbacks import AdaptivePenalty
+from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.utilities.seeding import generator
 
@@ -40,3 +41,19 @@ def test_a_checkpoint_of_a_dictionary_that_is_not_learnt_can_be_gone_on_from(dat
     assert resumed.current_epoch == 2
     assert torch.equal(again.dictionary.atoms, module.dictionary.atoms)
     assert float(again.lam) < float(module.lam)
+
+
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`", "ignore:.*training rows")
+@pytest.mark.parametrize("different", [60, 24])
+def test_rows_that_repeat_start_no_two_equal_atoms(different, fit):
+    rows = torch.randn(different, 16, generator=generator(1))
+    often = torch.cat([rows, rows[:5].repeat(100, 1)])  # five of them are nearly all rows
+    module = SparseCodingModule(16, expansion=2, learn=False)
+    data = TensorActivations(often, batches_per_round=2, batch_size=32, val_split=0)
+    fit(module, data, AdaptivePenalty())
+    atoms = module.dictionary.atoms.detach()
+    assert len(atoms.unique(dim=0)) == 32
+    directions = torch.nn.functional.normalize(rows - data.statistics.mean.float(), dim=1)
+    of_rows = (atoms @ directions.T).amax(1) > 1 - 1e-6
+    assert of_rows.sum() > 5  # others than the frequent ones were found
+    assert of_rows.sum() <= different

@@ -42,8 +42,8 @@ def _atom_recovery_update(true_atoms: Tensor, atoms: Tensor) -> Tensor:
     if atoms.ndim != 2 or atoms.numel() == 0 or atoms.shape[1] != true_atoms.shape[1]:
         width = true_atoms.shape[1]
         raise ValueError(f"atoms have shape {tuple(atoms.shape)}, but true_atoms have width {width}: give (m, {width})")
-    # At least float32: half precision cannot distinguish cosines that differ by less than a few thousandths.
-    dtype = torch.promote_types(torch.promote_types(true_atoms.dtype, atoms.dtype), torch.float32)
+    # Neither autocast nor TF32 reaches float64; they cannot distinguish cosines that differ by a few thousandths.
+    dtype = torch.float64
     tiny = torch.finfo(dtype).tiny
     directions = normalize(atoms.to(dtype), eps=tiny).T
     chunk = max(1, _CHUNK_BYTES // (len(atoms) * dtype.itemsize))
