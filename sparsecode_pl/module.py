@@ -204,7 +204,8 @@ class SparseCodingModule(LightningModule):
             self.dictionary.scale.fill_(statistics.mean_norm)
         if self.init == "data":
             random = generator(self.seed)
-            self.dictionary.start_from(self.data.sample(self.dictionary.shape[0], random), random, self.data.sample)
+            first = self.data.sample(self.dictionary.num_atoms, random)
+            self.dictionary.start_from(first, random, more=lambda num, _: self.data.sample(num, random))
         if features is not None:
             self.dictionary.atoms.data.copy_(features)
 

@@ -68,7 +68,7 @@ def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -
     if max_atoms is not None and max_atoms < 1:
         raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
     # In float64, in which squares of float32 values neither overflow nor vanish.
-    norms = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     most = limits.max / _HEADROOM
     if not (norms <= most).all():  # negated, so that NaN is wrong too
         bad = ~torch.isfinite(x)

@@ -36,10 +36,10 @@ def _steps(
     sample, residual = torch.arange(len(x), device=x.device), x.clone()
     chosen = torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
     buffer = torch.empty(len(x), len(atoms), dtype=x.dtype, device=x.device)
-    least = min(len(x), _LEAST_ROWS)
+    fewest = min(len(x), _LEAST_ROWS)
     rows, cols, values = [], [], []
     for _ in range(max_atoms):
-        padded = pad(residual, (0, 0, 0, max(0, least - len(residual))))
+        padded = pad(residual, (0, 0, 0, max(0, fewest - len(residual))))
         dots = torch.mm(padded, atoms.T, out=buffer[: len(padded)])[: len(residual)]
         dots.scatter_(1, chosen, -torch.inf)  # no atom is chosen twice
         top, atom = dots.max(1)
