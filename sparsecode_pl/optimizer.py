@@ -112,8 +112,9 @@ def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Te
     square = square + 1e-6 * square.mean(dtype=torch.float64).to(square.dtype) + torch.finfo(square.dtype).tiny
     variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)
     ratio = mean / variance
+    overlap = (ratio.double() @ mean.double()).to(mean.dtype)  # in float32 it depends on the number of threads
     with full_precision(atoms.device):  # with TF32 or bfloat16 the step would miss the minimum
-        return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + ratio @ mean)
+        return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + overlap)
 
 
 def moments_of(codes: Tensor) -> Tensor:
