@@ -274,16 +274,17 @@ class Dictionary(nn.Module):
             lam = float(settings.get("eval_lam") or state["lam"])
             lam = float(state.get("dictionary.penalty", lam))
             coder = Coder.from_settings(settings["coder"]) if coder is None else coder
-        except ValueError:
-            raise
+            card = Card.from_plain(checkpoint.get("card", {}))
+            made = None if math.isnan(lam) else cls(atoms, centre, float(scale), lam, coder, card)
         except Exception as error:  # a file of another kind fails in many ways
+            reason = (str(error).strip().splitlines() or [""])[0]
             raise ValueError(
-                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule ({type(error).__name__}): "
-                "give one that `sparsecode fit` wrote"
+                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule, or a damaged one "
+                f"({type(error).__name__}: {reason}): give one that `sparsecode fit` wrote"
             ) from error
-        if math.isnan(lam):
+        if made is None:
             raise ValueError(f"checkpoint is '{path}', and its dictionary was not learnt yet: give a later one")
-        return cls(atoms, centre, float(scale), lam, coder, Card.from_plain(checkpoint.get("card", {})))
+        return made
 
     def push_to_hub(
         self, name: str, *, private: bool | None = None, token: str | bool | None = None, revision: str | None = None
