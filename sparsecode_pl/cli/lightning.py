@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from lightning import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
 from sparsecode_pl.cli.measure import check_measure, run_measurement
@@ -33,6 +34,10 @@ _SUMMARIES = {
 }
 
 
+# What tells of a wrong configuration, and is said in a line. JSONARGPARSE_DEBUG=true shows where it was raised.
+_WRONG = (MisconfigurationException, OSError, TypeError, ValueError, MemoryError)
+
+
 class SparseCodingParser(LightningArgumentParser):
     """A parser whose errors come to the point."""
 
@@ -49,6 +54,8 @@ class SparseCodingParser(LightningArgumentParser):
             message = unknown_plugin(unknown[1])
         elif "Union subtypes" in message and len(reasons) == 1:
             message = " ".join(reasons[0].split())
+        else:
+            message = _plain(message)
         super().error(message, ex)
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
@@ -126,8 +133,25 @@ class SparseCodingCLI(LightningCLI):
             super().instantiate_classes()
             if self.subcommand != "measure":
                 self._check_one_layer()
-        except (OSError, TypeError, ValueError) as error:
-            self.parser.error(str(error), error)
+        except Exception as error:
+            self._refuse(error)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; what is found wrong before the first step is said in a line too."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            if self.trainer.global_step > 0:
+                raise
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        """Exit with what an error says, if it tells of a wrong configuration."""
+        if "allocate memory" in str(error):  # PyTorch's error is a RuntimeError
+            error = MemoryError(f"there is not enough memory: give smaller data, or fewer atoms. {error}")
+        if not isinstance(error, _WRONG):
+            raise error
+        self.parser.error(" ".join(str(error).split()) or type(error).__name__, error)
 
     def _check_one_layer(self) -> None:
         layers = self.datamodule.layers
@@ -181,6 +205,17 @@ class SparseCodingCLI(LightningCLI):
             sys.exit(f"error: {error}")
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
+
+
+def _plain(message: str) -> str:
+    """What jsonargparse says of a value of another type, as the errors of this project say it."""
+    key = re.match(r'Parser key "([^"]+)":', message)
+    types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message)
+    value = re.search(r"(?:Given|Got) value: ?(.*?)(?:\s*- Expected.*)?\s*\Z", message, re.DOTALL)
+    if key is None or value is None or not types or message.count("Expected a") != len(types):
+        return message
+    words = ["null" if name == "NoneType" else name for name in types]
+    return f"{key[1]} is {value[1].strip()!r}: give {' or '.join(dict.fromkeys(words))}"
 
 
 def _width(data: ActivationDataModule) -> int:

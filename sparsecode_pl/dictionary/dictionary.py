@@ -13,6 +13,7 @@ from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_atoms, check_penalty
 from sparsecode_pl.dictionary.card import Card
 from sparsecode_pl.dictionary.folder import CONFIG, README, WEIGHTS, read_folder, write_folder
+from sparsecode_pl.utilities.memory import check_room
 
 
 class Dictionary(nn.Module):
@@ -168,7 +169,11 @@ class Dictionary(nn.Module):
             d_model: d.
             generator: what they are drawn with.
             kwargs: the other arguments of the constructor.
+
+        Raises:
+            ValueError: they do not fit into memory.
         """
+        check_room("num_atoms x d_model", num_atoms, d_model)
         return cls(_directions(torch.randn(num_atoms, d_model, generator=generator), generator), **kwargs)
 
     @torch.no_grad()

@@ -114,7 +114,7 @@ def _parse(path: Path) -> dict[str, Any]:
             raise ValueError(f"its format is {number}")
         if number > FORMAT:
             raise ValueError(f"it is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
-        check_type("it", content, _Content)
+        check_type("", content, _Content)
         if number != 1:
             check_type("its weights", content.get("weights"), _Weights)
     except ValueError as error:

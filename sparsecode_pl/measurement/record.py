@@ -178,7 +178,7 @@ class Fit:
         """The finished fit of a folder; None if it is not finished or cannot be read."""
         try:
             content = parse_json((folder / FIT).read_bytes())
-            check_type("it", content, _FitContent)
+            check_type("", content, _FitContent)
             if content["format"] != FORMAT:
                 return None
             written = (folder / _SUMS).read_bytes() if (folder / _SUMS).is_file() else b""
@@ -427,7 +427,7 @@ def load_results(path: str | Path) -> Results:
         check_type("its format", number, int)
         if number > FORMAT:
             raise ValueError(f"it is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
-        check_type("it", content, _ResultsContent)
+        check_type("", content, _ResultsContent)
         read = Record.from_format_1 if number == 1 else lambda entry: Record.from_plain(entry, run)
         records = tuple(read(entry) for entry in content["results"])
         return Results(run, records, content["settings"], content["versions"], content.get("complete", True), number)

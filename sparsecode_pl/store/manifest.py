@@ -140,7 +140,7 @@ class Manifest:
                     f"it is of format {content['format']}, but this version reads formats up to {FORMAT}: install a "
                     "newer one"
                 )
-            check_type("it", content, _Content)
+            check_type("", content, _Content)
             num_rows = content.pop("num_rows")
             del content["format"]
             manifest = cls(**content | {"shards": [Shard(**shard) for shard in content["shards"]]})

@@ -53,7 +53,7 @@ def check_type(name: str, value: Any, wanted: Any) -> None:
     """Check that a value which was read from a file is of the type that it must be.
 
     Args:
-        name: of the value, for messages.
+        name: of the value, for messages; "" for a whole file.
         value: as JSON gives it.
         wanted: `str`, `bool`, `int`, `float` (a finite number), `None`, `Any`, a union or `list` of such types, a
             `dict` with names for keys, a `tuple` of fixed length, or a `TypedDict` (further keys are allowed).
@@ -80,9 +80,9 @@ def check_type(name: str, value: Any, wanted: Any) -> None:
         if isinstance(value, dict):
             for key, kind in get_type_hints(wanted).items():
                 if key in value:
-                    check_type(f"{name}[{key!r}]", value[key], kind)
+                    check_type(f"{name}[{key!r}]" if name else key, value[key], kind)
                 elif key in wanted.__required_keys__:
-                    raise ValueError(f"{name} has no {key!r}")
+                    raise ValueError(f"{name or 'it'} has no {key!r}")
             return
     elif origin is dict:
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
