@@ -36,6 +36,8 @@ _SUMMARIES = {
 
 # What tells of a wrong configuration, and is said in a line. JSONARGPARSE_DEBUG=true shows where it was raised.
 _WRONG = (MisconfigurationException, OSError, TypeError, ValueError, MemoryError)
+# How errors call the types of values.
+_WORDS = {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}
 
 
 class SparseCodingParser(LightningArgumentParser):
@@ -209,13 +211,13 @@ class SparseCodingCLI(LightningCLI):
 
 def _plain(message: str) -> str:
     """What jsonargparse says of a value of another type, as the errors of this project say it."""
-    key = re.match(r'Parser key "([^"]+)":', message)
+    key = re.search(r'Parser key "([^"]+)":', message)
     types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message)
     value = re.search(r"(?:Given|Got) value: ?(.*?)(?:\s*- Expected.*)?\s*\Z", message, re.DOTALL)
     if key is None or value is None or not types or message.count("Expected a") != len(types):
         return message
-    words = ["null" if name == "NoneType" else name for name in types]
-    return f"{key[1]} is {value[1].strip()!r}: give {' or '.join(dict.fromkeys(words))}"
+    words = dict.fromkeys(_WORDS.get(name, name) for name in types)
+    return f"{key[1]} is {value[1].strip()!r}: give {' or '.join(words)}"
 
 
 def _width(data: ActivationDataModule) -> int:

@@ -322,7 +322,9 @@ class Record(Mapping[str, Any]):
         intervals = {name: _interval(ends) for name, ends in content.get("intervals", {}).items()}
         for level in content.get("frontier", ()):
             check_type("a level's intervals", level.get("intervals", {}), _Intervals)
-            check_type("a level", {name: value for name, value in level.items() if name != "intervals"}, _Scores)
+            check_type("a level's spread", level.get("spread", {}), _Scores)
+            scores = {name: value for name, value in level.items() if name not in ("intervals", "spread")}
+            check_type("a level's scores", scores, _Scores)
             check_type("a level's share", level.get("share"), float)
         frontier = tuple(
             from_json({name: value for name, value in level.items() if name != "intervals"})

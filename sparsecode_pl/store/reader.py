@@ -36,7 +36,11 @@ class StoredRows:
     @cached_property
     def _shards(self) -> list[Tensor]:
         """Tensors over the mapped files."""
-        return [_read(path, ["activations"])[0] for path in self._paths]
+        sizes = self._starts.diff().tolist()
+        return [
+            _read(path, ["activations"], (size, self.shape[1]))[0]
+            for path, size in zip(self._paths, sizes, strict=True)
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the mapped files."""
@@ -163,15 +167,21 @@ class Store:
         """The columns, (n,) int32 each, read whole."""
         if not (self._manifest.columns and self._manifest.shards):
             return {name: torch.empty(0, dtype=torch.int32) for name in self._manifest.columns}
-        paths = [self.path / column_file(number) for number in range(len(self._manifest.shards))]
-        parts = zip(*(_read(path, self._manifest.columns) for path in paths), strict=True)
+        shards = enumerate(self._manifest.shards)
+        each = [
+            _read(self.path / column_file(number), self._manifest.columns, (shard.rows,)) for number, shard in shards
+        ]
+        parts = zip(*each, strict=True)
         return {name: torch.cat(part) for name, part in zip(self._manifest.columns, parts, strict=True)}
 
 
-def _read(path: Path, names: list[str]) -> list[Tensor]:
-    """Tensors over a mapped file, which may have changed since the store was opened."""
+def _read(path: Path, names: list[str], shape: tuple[int, ...]) -> list[Tensor]:
+    """Tensors of a shape over a mapped file, which may have changed since the store was opened."""
     try:
         with safe_open(path, "pt") as file:
-            return [file.get_tensor(name) for name in names]
+            found = [file.get_tensor(name) for name in names]
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read any more ({error}): {CURE}") from error
+    if any(tensor.shape != shape for tensor in found):
+        raise ValueError(f"{path} has changed, its tensors are not of shape {shape} any more: {CURE}")
+    return found

@@ -4,6 +4,9 @@ import json
 import os
 import pickle
 import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +157,29 @@ def damage(folder: Path, case: tuple[int, int, int, int], trap: Path, pattern: s
     path, other = files[which % len(files)], files[beside % len(files)]
     WAYS[way](path, number, other, trap)
     return WAYS[way].__name__.strip("_"), path
+
+
+_SECONDS = 60
+
+
+@contextmanager
+def ends() -> Iterator[None]:
+    """Fails what hangs."""
+
+    def alarm(*_: object) -> None:
+        raise AssertionError(f"not done in {_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fresh_copy(folder: Path, place: Path) -> Path:
+    """Copy a folder to a place, in place of what is there."""
+    if place.exists():
+        shutil.rmtree(place)
+    return shutil.copytree(folder, place)

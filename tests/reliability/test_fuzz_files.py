@@ -4,11 +4,8 @@ import io
 import json
 import math
 import pickle
-import shutil
-import signal
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,49 +31,18 @@ from sparsecode_pl.measurement.picture import draw
 from sparsecode_pl.measurement.record import Level
 from sparsecode_pl.measurement.report import print_table
 
-from .damage import DAMAGE, JSON_WAY, ODD, Trap, damage
-
-_SECONDS = 30  # in which every single case must end
-
-
-@contextmanager
-def _ends() -> Iterator[None]:
-    """Fails what hangs."""
-
-    def alarm(*_: object) -> None:
-        raise AssertionError(f"not done in {_SECONDS} seconds")
-
-    before = signal.signal(signal.SIGALRM, alarm)
-    signal.alarm(_SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+from .damage import DAMAGE, JSON_WAY, ODD, Trap, damage, ends, fresh_copy
 
 
 @pytest.fixture
-def copies(tmp_path) -> Callable[[Path], Path]:
-    """Makes a fresh copy of a folder for every case; the one before it is removed."""
-    place = tmp_path / "copy"
-
-    def copy(folder: Path) -> Path:
-        if place.exists():
-            shutil.rmtree(place)
-        return shutil.copytree(folder, place)
-
-    return copy
-
-
-@pytest.fixture
-def harmed(copies, tmp_path, attempt) -> Callable[..., Any]:
+def harmed(tmp_path, attempt) -> Callable[..., Any]:
     """Reads a copy of a folder after damage to one of its files; None if it was refused. No file may be executed."""
     trap = tmp_path / "trap"
 
     def harmed(suite: str, folder: Path, case: tuple[int, ...], read: Callable[[Path], Any], pattern: str = "*") -> Any:
-        copy = copies(folder)
+        copy = fresh_copy(folder, tmp_path / "copy")
         damage(copy, case, trap, pattern)
-        with _ends():
+        with ends():
             answer = attempt(suite, lambda: read(copy))
         assert not trap.exists(), "a pickle was run"
         return answer
@@ -127,10 +93,10 @@ def test_stores(store, harmed, fuzz):
                 assert torch.isfinite(x).all()
 
 
-def test_stores_that_change_after_they_were_opened(store, harmed, copies, fuzz, attempt, tmp_path):
+def test_stores_that_change_after_they_were_opened(store, fuzz, attempt, tmp_path):
     @fuzz(DAMAGE, cases=20, many=200)
     def _(case):
-        copy = copies(store)
+        copy = fresh_copy(store, tmp_path / "copy")
         data = ActivationStore(str(copy), layer="a")
         damage(copy, case, tmp_path / "trap", "*.safetensors")
         found = attempt("store, opened before", lambda: (data.rows[torch.tensor([39, 0])], data.source.columns))
@@ -323,7 +289,7 @@ def test_checkpoints_with_other_content(checkpoint, attempt, fuzz, tmp_path):
         else:
             content = value
         torch.save(content, tmp_path / "odd.ckpt")
-        with _ends():
+        with ends():
             codes = attempt(
                 "checkpoint, other content",
                 lambda: Dictionary.from_checkpoint(tmp_path / "odd.ckpt").encode(torch.ones(2, 6)),
