@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 OURS = {"sparsecode_pl", "sparsecode_control", "sparsecode_synthetic", "sparsecode_transformer"}
@@ -63,7 +63,9 @@ def fuzz(long: bool) -> Callable[..., Callable[[Callable[..., None]], None]]:
             derandomize=not long,
             database=None,
             deadline=None,
+            phases=[Phase.generate],  # cases are small already, and to make them smaller takes long
             suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
         )
         return lambda body: form(given(*strategies)(body))()
 
