@@ -67,7 +67,7 @@ def test_values_of_their_type_are_let_through(value, wanted):
 
 @pytest.mark.parametrize(("value", "wanted"), OTHER)
 def test_values_of_another_type_are_refused(value, wanted):
-    with pytest.raises(ValueError, match="^it"):
+    with pytest.raises(ValueError, match=r"^it"):
         check_type("it", value, wanted)
 
 
@@ -80,5 +80,5 @@ def test_the_place_of_a_value_of_another_type_is_named():
     "content", [b"", b"\xff", b"[1]", b'{"a": NaN}', b'{"a": Infinity}', b'{"a":' * 10**5, b"{" * 10**5]
 )
 def test_what_is_no_json_object_is_refused(content):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_json(content)
