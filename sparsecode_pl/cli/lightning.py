@@ -178,7 +178,7 @@ class SparseCodingCLI(LightningCLI):
             error = MemoryError(f"there is not enough memory: give smaller data, or fewer atoms. {error}")
         if not isinstance(error, _WRONG):
             raise error
-        self.parser.error(" ".join(str(error).split()) or type(error).__name__, error)
+        self.parser.error(str(error) or type(error).__name__, error)
 
     def _check_one_layer(self) -> None:
         layers = self.datamodule.layers
