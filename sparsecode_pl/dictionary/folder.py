@@ -109,7 +109,8 @@ def _facts(folder: Path, weights: bytes) -> dict[str, Any]:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(path.read_bytes())
-        check_type("its format", number := content.get("format"), int)
+        check_type("its format", content.get("format"), int)
+        number: int = content["format"]
         if number < 1:
             raise ValueError(f"its format is {number}")
         if number > FORMAT:
