@@ -268,6 +268,11 @@ class SparseCodingModule(LightningModule):
             whole = value == needed and type(value) is type(needed)  # 1 is one batch, 1.0 is all of them
             if not whole and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
                 raise ValueError(f"{name} is {value}, but all rows are scored after each round: set it to {needed}")
+        for name in ("max_epochs", "max_steps", "limit_train_batches"):
+            if getattr(self.trainer, name) == 0:
+                raise ValueError(f"{name} is 0, and nothing would be learnt: give at least 1")
+        if self.trainer.accumulate_grad_batches < 1:
+            raise ValueError(f"accumulate_grad_batches is {self.trainer.accumulate_grad_batches}: give at least 1")
         if self.dictionary_steps > 1 and self.trainer.accumulate_grad_batches > 1:
             raise ValueError(
                 f"dictionary_steps is {self.dictionary_steps} and trainer.accumulate_grad_batches is "

@@ -193,7 +193,7 @@ def _read_jsonl(path: Path, column: str) -> Iterator[Any]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also of numbers and nesting beyond all bounds
             row = None
         if not isinstance(row, dict):
             raise ValueError(f"text is {str(path)!r}, and its line {number} is not a JSON object: give one per line")
@@ -202,16 +202,15 @@ def _read_jsonl(path: Path, column: str) -> Iterator[Any]:
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[Any]:
-    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
 
     try:
-        file = parquet.ParquetFile(path)
-    except ArrowInvalid as error:
-        raise ValueError(f"text is {str(path)!r}, which is not a Parquet file: {error}") from error
-    with file:
-        _check_column(repr(str(path)), column, file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
-            yield from batch.column(0).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            _check_column(repr(str(path)), column, file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=_ROWS, columns=[column]):
+                yield from batch.column(0).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"text is {str(path)!r}, which is not a Parquet file, or a damaged one: {error}") from error
 
 
 _READERS: dict[str, Callable[[Path, str], Iterator[Any]]] = {

@@ -4,14 +4,18 @@ import copy
 import re
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser
 from lightning import Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, ReduceLROnPlateau
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter, RunCheckpoint
 from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in, newest_run, steps_logged
@@ -35,6 +39,31 @@ _SUMMARIES = {
 }
 
 
+# What tells of a wrong configuration, and is said in a line. JSONARGPARSE_DEBUG=true shows where it was raised.
+_WRONG = (MisconfigurationException, OSError, TypeError, ValueError, ImportError, MemoryError)
+# How errors call the types of values.
+_WORDS = {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}
+_WORDS |= {"dict": "a mapping", "list": "a list", "Iterable": "a list"}
+
+# Options that take plugins, whose names jsonargparse looks up.
+_OF_PLUGINS = ("data", "control", "controls", "also")
+
+
+def _plain(message: str) -> str:
+    """What jsonargparse says of a value of another type, in the words of this project's errors."""
+    _, found, rest = message.rpartition('Parser key "')
+    name, _, reasons = rest.partition('":')
+    value = re.search(r"(?:Given|Got) value: ?(.*)", reasons)
+    words = re.findall(r"Expected an? typing\.Literal\[(.*?)\]", reasons)
+    if re.search("dot import path|valid subclass|correspond to a subclass", reasons):
+        words.append("a class path")
+    types = re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", reasons)
+    words += [_WORDS.get(each, f"a {each}") for each in types]
+    if not (found and value and words):
+        return message
+    return f"{name} is {value[1].strip()!r}: give {' or '.join(dict.fromkeys(words))}"
+
+
 class SparseCodingParser(LightningArgumentParser):
     """A parser whose errors come to the point."""
 
@@ -42,15 +71,20 @@ class SparseCodingParser(LightningArgumentParser):
         """Exit with the message: without the types that did not fit, and with the plugin that was meant."""
         message = re.sub(r"^Call to compute_fn of link .* failed: ", "", message, flags=re.DOTALL)
         unknown = re.search(r"Expected a dot import path string: (\S+)", message)
-        reasons = re.findall(r"^\s*- (?!Expected a )(.+?)(?=^\s*- |^\s*Given value)", message, re.MULTILINE | re.DOTALL)
+        key = (re.findall(r'Parser key "(\w+)', message) or [""])[-1]
+        reasons = re.findall(
+            r"^\s*- (?!Expected a |Does not)(.+?)(?=^\s*- |^\s*Given value)", message, re.MULTILINE | re.DOTALL
+        )
         if "ActivationDataModule is abstract" in message or re.search(
             r"arguments are required: (\w+\.)?data$", message
         ):
             message = f"data is missing: give --data NAME, one of {', '.join(available_data())}"
-        elif unknown:
+        elif unknown and key in _OF_PLUGINS:
             message = unknown_plugin(unknown[1])
-        elif "Union subtypes" in message and len(reasons) == 1:
-            message = " ".join(reasons[0].split())
+        else:
+            if "Union subtypes" in message and len(reasons) == 1:
+                message = " ".join(reasons[0].split())
+            message = _plain(re.sub(r"^Problem with given class_path '\S+':\s*", "", message))
         super().error(message, ex)
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
@@ -163,8 +197,25 @@ class SparseCodingCLI(LightningCLI):
             super().instantiate_classes()
             if self.subcommand != "measure":
                 self._check_one_layer()
-        except (OSError, TypeError, ValueError) as error:
-            self.parser.error(str(error), error)
+        except Exception as error:
+            self._refuse(error)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; what is found wrong before the first step is said in a line too."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            if self.trainer.global_step > 0:
+                raise
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        """Exit with what an error says, if it tells of a wrong configuration."""
+        if "allocate memory" in str(error):  # PyTorch's error is a RuntimeError
+            error = MemoryError(f"there is not enough memory: give smaller data, or fewer atoms. {error}")
+        if not isinstance(error, _WRONG):
+            raise error
+        self.parser.error(str(error) or type(error).__name__, error)
 
     def _check_one_layer(self) -> None:
         layers = self.datamodule.layers
@@ -182,6 +233,9 @@ class SparseCodingCLI(LightningCLI):
             check_writable(config["resume"] or config["output"])
         else:
             check_writable(config["trainer"]["default_root_dir"] or ".")
+        for name, bases in {"optimizer": (Optimizer,), "lr_scheduler": (LRScheduler, ReduceLROnPlateau)}.items():
+            if chosen := config["model"].get(name):
+                _check_class(name, chosen["class_path"], bases)
         path = config.get("ckpt_path")
         cure = "give the checkpoint of a fit, lightning_logs/.../checkpoints/*.ckpt"
         if self.subcommand in ("validate", "test", "predict") and not path:
@@ -228,6 +282,21 @@ class SparseCodingCLI(LightningCLI):
             sys.exit(f"error: {error}")
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
+
+
+def _check_class(name: str, path: str, bases: tuple[type, ...]) -> None:
+    """Refuse a class path of something else: jsonargparse would call any function with the arguments given.
+
+    Raises:
+        ValueError: it is not that of such a class.
+    """
+    try:
+        found = resolve_name(path)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, bases)):
+        words = " or ".join(base.__name__ for base in bases)
+        raise ValueError(f"{name} is {path!r}, which is no class of that kind: give the class path of an {words}")
 
 
 def _width(data: ActivationDataModule) -> int:

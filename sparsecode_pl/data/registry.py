@@ -63,7 +63,12 @@ def plugin_kind(name: str) -> str:
 
 
 def unknown_plugin(name: str) -> str:
-    """The message for a name that no plugin has, or none of the kind that was asked for."""
+    """The message for a name that no plugin has, or none of the kind that was asked for, or one that is broken."""
+    if name in available_plugins():
+        try:
+            load_plugin(name)
+        except (Exception, SystemExit) as error:  # another's package may fail in any way
+            return f"plugin {name} cannot be imported: {type(error).__name__}: {error}"
     if name in _RENAMED:
         return f"{name} is now {_RENAMED[name]}: give the new name"
     if name in available_controls() and name not in available_data():

@@ -3,14 +3,23 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
-from sparsecode_pl.utilities.plain import from_json, to_json
+from sparsecode_pl.utilities.plain import check_type, from_json, to_json
 from sparsecode_pl.utilities.row_kinds import ROWS, kinds_of, score_name, telling
 
 # The scores of the card's table beside S1, and how they are written.
 _OTHERS = {"L_norm": "#.3g", "N0": "#.3g", "explained_variance": ".3f"}
 _FORM = "#.3g"
+# What JSON has null for, in place of NaN.
+_Scores = dict[str, float | None]
+_Intervals = dict[str, tuple[float | None, float | None]]
+_WITH_NULL = {
+    "scores": _Scores,
+    "controls": dict[str, _Scores],
+    "intervals": _Intervals,
+    "control_intervals": dict[str, _Intervals],
+}
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,9 @@ class Card:
             raise ValueError(f"the card is {content!r}, not a mapping")
         known = {entry.name for entry in fields(cls)}
         card = {name: value for name, value in content.items() if name in known}
-        for name in ("source", "rows", "versions", "scores", "controls", "intervals", "control_intervals"):
-            if not isinstance(card.get(name, {}), dict):
-                raise ValueError(f"the card's {name} is {card[name]!r}, not a mapping")
+        types = get_type_hints(cls) | _WITH_NULL
+        for name, value in card.items():
+            check_type(f"the card's {name}", value, types[name])
         for name in ("scores", "controls"):
             if name in card:
                 card[name] = from_json(card[name])
@@ -156,9 +165,6 @@ def _score(scores: Mapping[str, float], name: str, form: str, intervals: Mapping
     return f"{value} [{', '.join(ends)}]" if ends else value
 
 
-def _intervals(content: Any) -> dict[str, tuple[float, float]]:
+def _intervals(content: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Intervals from JSON, with NaN in place of null."""
-    try:
-        return {name: (from_json(low), from_json(high)) for name, (low, high) in content.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"the card's intervals are {content!r}, not pairs by name") from error
+    return {name: (from_json(low), from_json(high)) for name, (low, high) in content.items()}

@@ -15,6 +15,7 @@ from sparsecode_pl.coding.checks import check_atoms, check_penalty
 from sparsecode_pl.dictionary.card import Card
 from sparsecode_pl.dictionary.directions import directions, repeated
 from sparsecode_pl.dictionary.folder import CONFIG, README, WEIGHTS, read_folder, write_folder
+from sparsecode_pl.utilities.memory import check_room
 
 # Attempts to replace samples that repeat; the last one is made with random directions.
 _DRAWS = 10
@@ -173,7 +174,11 @@ class Dictionary(nn.Module):
             d_model: d.
             generator: what they are drawn with.
             kwargs: the other arguments of the constructor.
+
+        Raises:
+            ValueError: they do not fit into memory.
         """
+        check_room("num_atoms x d_model", num_atoms, d_model)
         return cls(directions(torch.randn(num_atoms, d_model, generator=generator), generator), **kwargs)
 
     @torch.no_grad()
@@ -297,16 +302,17 @@ class Dictionary(nn.Module):
             lam = float(settings.get("eval_lam") or state["lam"])
             lam = float(state.get("dictionary.penalty", lam))
             coder = Coder.from_settings(settings["coder"]) if coder is None else coder
-        except ValueError:
-            raise
+            card = Card.from_plain(checkpoint.get("card", {}))
+            made = None if math.isnan(lam) else cls(atoms, centre, float(scale), lam, coder, card)
         except Exception as error:  # a file of another kind fails in many ways
+            reason = (str(error).strip().splitlines() or [""])[0]
             raise ValueError(
-                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule ({type(error).__name__}): "
-                "give one that `sparsecode fit` wrote"
+                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule, or a damaged one "
+                f"({type(error).__name__}: {reason}): give one that `sparsecode fit` wrote"
             ) from error
-        if math.isnan(lam):
+        if made is None:
             raise ValueError(f"checkpoint is '{path}', and its dictionary was not learnt yet: give a later one")
-        return cls(atoms, centre, float(scale), lam, coder, Card.from_plain(checkpoint.get("card", {})))
+        return made
 
     def push_to_hub(
         self, name: str, *, private: bool | None = None, token: str | bool | None = None, revision: str | None = None

@@ -4,20 +4,35 @@ The JSON file holds a format number and the checksum of the weights, so that fil
 never read as one dictionary.
 """
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sparsecode_pl.utilities.files import partial_path, write_files
+from sparsecode_pl.utilities.files import checksum_of, partial_path, write_files
+from sparsecode_pl.utilities.plain import check_type, parse_json
 
 WEIGHTS, CONFIG, README = "dictionary.safetensors", "dictionary.json", "README.md"
 FORMAT = 2
 _CURE = "save the dictionary again, or download it again"
+
+
+class _Weights(TypedDict):
+    """What the JSON file says of the weights."""
+
+    checksum: str
+
+
+class _Content(TypedDict):
+    """What must stand in the JSON file; the card is checked by itself."""
+
+    num_atoms: int
+    d_model: int
+    lam: NotRequired[float | None]
+    coder: NotRequired[dict[str, Any]]
 
 
 class _MismatchError(ValueError):
@@ -41,7 +56,7 @@ def write_folder(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]
         raise FileExistsError(f"folder {folder} has a README.md that is not a dictionary's: give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    content = {"format": FORMAT, **facts, "weights": {"file": WEIGHTS, "checksum": _checksum(weights)}}
+    content = {"format": FORMAT, **facts, "weights": {"file": WEIGHTS, "checksum": checksum_of(weights)}}
     config = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_files({folder / WEIGHTS: weights, folder / CONFIG: config.encode(), folder / README: readme.encode()})
 
@@ -76,9 +91,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _facts(folder: Path, weights: bytes) -> dict[str, Any]:
     path = folder / CONFIG
     content = _parse(path)
-    if content["format"] == 1:
+    if content["format"] == 1 and "weights" not in content:
         return content
-    checksum = _checksum(weights)
+    checksum = checksum_of(weights)
     if content["weights"]["checksum"] != checksum:
         # A process that died between the two renames of a save has left the JSON file that belongs to these weights.
         later = partial_path(path)
@@ -93,18 +108,16 @@ def _facts(folder: Path, weights: bytes) -> dict[str, Any]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-        number = content["format"]
-        known = isinstance(number, int) and (number == 1 or isinstance(content["weights"]["checksum"], str))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a dictionary's or is damaged ({error!r}): {_CURE}") from error
-    if not known or number < 1:
-        raise ValueError(f"{path} is not a dictionary's: its format is {number!r}; {_CURE}")
-    if number > FORMAT:
-        raise ValueError(f"{path} is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
-    result: dict[str, Any] = content
-    return result
-
-
-def _checksum(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+        content = parse_json(path.read_bytes())
+        check_type("its format", content.get("format"), int)
+        number: int = content["format"]
+        if number < 1:
+            raise ValueError(f"its format is {number}")
+        if number > FORMAT:
+            raise ValueError(f"it is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
+        check_type("", content, _Content)
+        if number != 1:
+            check_type("its weights", content.get("weights"), _Weights)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a dictionary's or is damaged: {error}; {_CURE}") from error
+    return content

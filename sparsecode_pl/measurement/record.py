@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from safetensors import SafetensorError
@@ -15,8 +15,8 @@ from safetensors.numpy import load, save
 
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.intervals import Array, Interval, Replicates, replicates_of
-from sparsecode_pl.utilities.files import write_files
-from sparsecode_pl.utilities.plain import from_json, to_json
+from sparsecode_pl.utilities.files import checksum_of, write_files
+from sparsecode_pl.utilities.plain import check_type, from_json, parse_json, to_json
 from sparsecode_pl.utilities.versions import versions
 
 #: Number of the format of `results.json` and `fit.json`. Files without one are of format 1.
@@ -25,6 +25,44 @@ FORMAT = 3
 RESULTS, TABLE, FIT, DICTIONARY = "results.json", "results.csv", "fit.json", "dictionary"
 # The sums that intervals come from, beside `FIT`.
 _SUMS = "sums.safetensors"
+
+# What `results.json` and `fit.json` must hold; further entries are allowed. JSON has null for NaN.
+_Scores = dict[str, float | None]
+_Intervals = dict[str, tuple[float | None, float | None]]
+
+
+class _LevelContent(TypedDict):
+    share: float
+    scores: _Scores
+
+
+class _FitContent(TypedDict):
+    seed: int
+    folder: NotRequired[str]
+    scores: NotRequired[_Scores]
+    training_penalty_scores: NotRequired[_Scores]
+    levels: NotRequired[list[_LevelContent]]
+    error: NotRequired[str]
+
+
+class _Names(TypedDict):
+    data: str
+    model: NotRequired[str | None]
+    layer: NotRequired[str | None]
+    control_of: NotRequired[str | None]
+
+
+class _RecordContent(_Names):
+    fits: list[_FitContent]
+    intervals: NotRequired[_Intervals]
+    frontier: NotRequired[list[dict[str, Any]]]
+
+
+class _ResultsContent(TypedDict):
+    results: list[dict[str, Any]]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    complete: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -102,7 +140,10 @@ class Fit:
             sums = self.sums | {
                 f"{level.share}/{name}": each for level in self.levels for name, each in level.sums.items()
             }
-            files = {self.folder / _SUMS: save(sums)} if sums else {}
+            files = {}
+            if sums:
+                files[self.folder / _SUMS] = save(sums)
+                content["sums"] = {"checksum": checksum_of(files[self.folder / _SUMS])}
             write_files(files | {self.folder / FIT: json.dumps(content, indent=2, allow_nan=False).encode()})
 
     def plain(self) -> dict[str, Any]:
@@ -136,11 +177,14 @@ class Fit:
     def read(cls, folder: Path) -> "Fit | None":
         """The finished fit of a folder; None if it is not finished or cannot be read."""
         try:
-            content = json.loads((folder / FIT).read_bytes())
+            content = parse_json((folder / FIT).read_bytes())
+            check_type("", content, _FitContent)
             if content["format"] != FORMAT:
                 return None
-            sums = load((folder / _SUMS).read_bytes()) if (folder / _SUMS).is_file() else {}
-            return cls.from_plain(content, folder, sums)
+            written = (folder / _SUMS).read_bytes() if (folder / _SUMS).is_file() else b""
+            if "sums" in content and content["sums"]["checksum"] != checksum_of(written):
+                return None
+            return cls.from_plain(content, folder, load(written) if written else {})
         except (OSError, ValueError, TypeError, KeyError, SafetensorError):
             return None
 
@@ -265,6 +309,7 @@ class Record(Mapping[str, Any]):
     @classmethod
     def from_plain(cls, content: Mapping[str, Any], run: Path) -> "Record":
         """A record from what `plain` gave."""
+        check_type("a record", content, _RecordContent)
         fits = []
         if not content["fits"]:
             raise ValueError(f"the record of {content['data']} has no fits")
@@ -275,6 +320,12 @@ class Record(Mapping[str, Any]):
             fits.append(Fit.from_plain(fit, folder))
         model, layer, control_of = (content.get(name) for name in ("model", "layer", "control_of"))
         intervals = {name: _interval(ends) for name, ends in content.get("intervals", {}).items()}
+        for level in content.get("frontier", ()):
+            check_type("a level's intervals", level.get("intervals", {}), _Intervals)
+            check_type("a level's spread", level.get("spread", {}), _Scores)
+            scores = {name: value for name, value in level.items() if name not in ("intervals", "spread")}
+            check_type("a level's scores", scores, _Scores)
+            check_type("a level's share", level.get("share"), float)
         frontier = tuple(
             from_json({name: value for name, value in level.items() if name != "intervals"})
             | {"intervals": {name: _interval(ends) for name, ends in level.get("intervals", {}).items()}}
@@ -282,19 +333,25 @@ class Record(Mapping[str, Any]):
         )
         ratios = _ratios(content)
         names = (content["data"], tuple(fits), model, layer, control_of)
-        stability = {name: float(value) for name, value in content.items() if name.startswith("atom_stability")}
+        stability = {name: value for name, value in content.items() if name.startswith("atom_stability")}
+        check_type("a record's stability", stability, _Scores)
+        stability = from_json(stability)
         return cls(*names, ratios, intervals=intervals, frontier=frontier, stability=stability)
 
     @classmethod
     def from_format_1(cls, content: Mapping[str, Any]) -> "Record":
         """A record from an entry of a `results.json` without a format number: scores alone, without dictionaries."""
+        check_type("a record", content, _Names)
         model, layer, control_of = (content.get(name) for name in ("model", "layer", "control_of"))
         ratios = _ratios(content)
         left = {"data", "spread", "error", "model", "layer", "control_of", *ratios}
-        scores = from_json({name: value for name, value in content.items() if name not in left})
-        fit = Fit(0, None, scores, error=content.get("error"))
-        spread = from_json(content.get("spread", {}))
-        return cls(content["data"], (fit,), model, layer, control_of, ratios, spread)
+        scores = {name: value for name, value in content.items() if name not in left}
+        spread, error = content.get("spread", {}), content.get("error")
+        check_type("a record's scores", scores, _Scores)
+        check_type("a record's spread", spread, _Scores)
+        check_type("a record's error", error, str | None)
+        fit = Fit(0, None, from_json(scores), error=error)
+        return cls(content["data"], (fit,), model, layer, control_of, ratios, from_json(spread))
 
 
 @dataclass(frozen=True)
@@ -367,10 +424,12 @@ def load_results(path: str | Path) -> Results:
         )
     run = file.parent.resolve()
     try:
-        content = json.loads(file.read_bytes())
+        content = parse_json(file.read_bytes())
         number = content.get("format", 1)
-        if not isinstance(number, int) or number > FORMAT:
+        check_type("its format", number, int)
+        if number > FORMAT:
             raise ValueError(f"it is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
+        check_type("", content, _ResultsContent)
         read = Record.from_format_1 if number == 1 else lambda entry: Record.from_plain(entry, run)
         records = tuple(read(entry) for entry in content["results"])
         return Results(run, records, content["settings"], content["versions"], content.get("complete", True), number)
@@ -380,7 +439,9 @@ def load_results(path: str | Path) -> Results:
 
 
 def _ratios(content: Mapping[str, Any]) -> dict[str, float]:
-    ratios: dict[str, float] = from_json({name: value for name, value in content.items() if name.endswith("_ratio")})
+    found = {name: value for name, value in content.items() if name.endswith("_ratio")}
+    check_type("a record's ratios", found, _Scores)
+    ratios: dict[str, float] = from_json(found)
     return ratios
 
 

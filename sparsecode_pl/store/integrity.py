@@ -2,15 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from sparsecode_pl.store.manifest import Manifest
+from sparsecode_pl.store.manifest import FileEntry, Manifest
 from sparsecode_pl.store.shard_file import SAFETENSORS
 from sparsecode_pl.utilities.files import checksum
 
-_CURE = "restore it, or delete the store and write it again"
+#: What to do about a file of a store that is not what was written.
+CURE = "restore it, or delete the store and write it again"
 
 
 def check_files(folder: Path, manifest: Manifest, verify: bool = False) -> None:
@@ -40,23 +40,23 @@ def check_files(folder: Path, manifest: Manifest, verify: bool = False) -> None:
 
 def _check_file(path: Path, size: int, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
     if not path.is_file():
-        raise ValueError(f"{path} is missing, but the manifest lists it: {_CURE}")
+        raise ValueError(f"{path} is missing, but the manifest lists it: {CURE}")
     if path.stat().st_size != size:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, but the manifest says {size}: {_CURE}")
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, but the manifest says {size}: {CURE}")
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file ({error}): {_CURE}") from error
+        raise ValueError(f"{path} is not a safetensors file ({error}): {CURE}") from error
     wanted = {name: (SAFETENSORS[dtype], shape) for name, (dtype, shape) in tensors.items()}
     if found != wanted:
-        raise ValueError(f"{path} holds {found}, but the manifest says {wanted}: {_CURE}")
+        raise ValueError(f"{path} holds {found}, but the manifest says {wanted}: {CURE}")
 
 
-def _check_sum(path: Path, file: dict[str, Any]) -> None:
+def _check_sum(path: Path, file: FileEntry) -> None:
     found = checksum(path)
     if found != file["checksum"]:
         raise ValueError(
-            f"{path} has changed: its checksum is {found}, but the manifest says {file['checksum']}: {_CURE}"
+            f"{path} has changed: its checksum is {found}, but the manifest says {file['checksum']}: {CURE}"
         )

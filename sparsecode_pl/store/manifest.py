@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from sparsecode_pl.utilities.files import write_file
+from sparsecode_pl.utilities.plain import check_type, parse_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -18,17 +19,45 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 _NAME = re.compile(r"(?!\.{1,2}$|__metadata__$)[A-Za-z0-9._-]+")  # file names in every system, keys in safetensors
 
 
+class FileEntry(TypedDict):
+    """What a manifest says of a file: its size and its checksum."""
+
+    bytes: int
+    checksum: str
+
+
 @dataclass(frozen=True)
 class Shard:
     """Some rows of every layer and column.
 
     Attributes:
         rows: how many.
-        files: for each file, relative to the store, its size in `bytes` and its `checksum`.
+        files: for each file, by its path relative to the store, its size and its checksum.
     """
 
     rows: int
-    files: dict[str, dict[str, Any]]
+    files: dict[str, FileEntry]
+
+
+class _ShardContent(TypedDict):
+    """A shard as JSON."""
+
+    rows: int
+    files: dict[str, FileEntry]
+
+
+class _Content(TypedDict):
+    """A manifest as JSON."""
+
+    format: int
+    num_rows: int
+    dtype: str
+    layers: dict[str, int]
+    columns: list[str]
+    source: dict[str, Any]
+    complete: bool
+    facts: dict[str, Any]
+    shards: list[_ShardContent]
 
 
 @dataclass(frozen=True)
@@ -104,16 +133,22 @@ class Manifest:
                 f"path is '{folder}', and {what}: give the folder that `sparsecode cache` or `write_store` wrote"
             )
         try:
-            content = json.loads(path.read_bytes())
-            number, num_rows = content.pop("format"), content.pop("num_rows")
-            if number > FORMAT:
+            content = parse_json(path.read_bytes())
+            check_type("its format", content.get("format"), int)
+            if content["format"] > FORMAT:
                 raise ValueError(
-                    f"it is of format {number}, but this version reads formats up to {FORMAT}: install a newer one"
+                    f"it is of format {content['format']}, but this version reads formats up to {FORMAT}: install a "
+                    "newer one"
                 )
+            check_type("", content, _Content)
+            num_rows = content.pop("num_rows")
+            del content["format"]
             manifest = cls(**content | {"shards": [Shard(**shard) for shard in content["shards"]]})
             if num_rows != manifest.num_rows:
                 raise ValueError(f"it says {num_rows} rows, but its shards have {manifest.num_rows}: write it again")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if any(shard.rows < 1 for shard in manifest.shards):
+                raise ValueError("a shard of it has no rows: write it again")
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is not the manifest of a store that can be read here: {error}") from error
         return manifest
 
@@ -135,8 +170,8 @@ def plain(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
         TypeError: it holds values that JSON cannot represent.
     """
     try:
-        read: dict[str, Any] = json.loads(json.dumps(dict(value)))
-    except TypeError as error:
+        read: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"{name} is {value!r}: give text, numbers, lists and dictionaries only ({error})") from error
     return read
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sparsecode_pl.store.integrity import check_files
+from sparsecode_pl.store.integrity import CURE, check_files
 from sparsecode_pl.store.manifest import DTYPES, MANIFEST, Manifest, column_file, layer_file
 
 
@@ -37,11 +36,11 @@ class StoredRows:
     @cached_property
     def _shards(self) -> list[Tensor]:
         """Tensors over the mapped files."""
-        shards = []
-        for path in self._paths:
-            with safe_open(path, "pt") as file:
-                shards.append(file.get_tensor("activations"))
-        return shards
+        sizes = self._starts.diff().tolist()
+        return [
+            _read(path, ["activations"], (size, self.shape[1]))[0]
+            for path, size in zip(self._paths, sizes, strict=True)
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the mapped files."""
@@ -58,7 +57,21 @@ class StoredRows:
 
         Raises:
             IndexError: there is no such row.
+            ValueError: a file is gone or damaged, or a row has values that are not finite, which no writer stores.
         """
+        rows = self._rows(index)
+        # If any value is not finite, neither is the sum, which takes no memory.
+        if not torch.isfinite(rows.sum()) and (bad := ~torch.isfinite(rows)).any():
+            number = int(bad.any(1).nonzero()[0])
+            row = range(len(self))[index][number] if isinstance(index, slice) else int(index[number]) % len(self)
+            shard = int(torch.bucketize(torch.tensor(row), self._starts, right=True)) - 1
+            raise ValueError(
+                f"{self._paths[shard]} is damaged: row {row} has values that are NaN or infinite, which are never "
+                f"stored: {CURE}"
+            )
+        return rows
+
+    def _rows(self, index: Tensor | slice) -> Tensor:
         if not isinstance(index, slice):
             return self._gather(index)
         start, stop, step = index.indices(len(self))
@@ -154,5 +167,21 @@ class Store:
         """The columns, (n,) int32 each, read whole."""
         if not (self._manifest.columns and self._manifest.shards):
             return {name: torch.empty(0, dtype=torch.int32) for name in self._manifest.columns}
-        parts = [load_file(self.path / column_file(number)) for number in range(len(self._manifest.shards))]
-        return {name: torch.cat([part[name] for part in parts]) for name in self._manifest.columns}
+        shards = enumerate(self._manifest.shards)
+        each = [
+            _read(self.path / column_file(number), self._manifest.columns, (shard.rows,)) for number, shard in shards
+        ]
+        parts = zip(*each, strict=True)
+        return {name: torch.cat(part) for name, part in zip(self._manifest.columns, parts, strict=True)}
+
+
+def _read(path: Path, names: list[str], shape: tuple[int, ...]) -> list[Tensor]:
+    """Tensors of a shape over a mapped file, which may have changed since the store was opened."""
+    try:
+        with safe_open(path, "pt") as file:
+            found = [file.get_tensor(name) for name in names]
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read any more ({error}): {CURE}") from error
+    if any(tensor.shape != shape for tensor in found):
+        raise ValueError(f"{path} has changed, its tensors are not of shape {shape} any more: {CURE}")
+    return found

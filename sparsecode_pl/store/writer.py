@@ -16,7 +16,7 @@ from torch import Tensor
 from sparsecode_pl.store.block import check_block
 from sparsecode_pl.store.integrity import check_files
 from sparsecode_pl.store.lock import StoreLock
-from sparsecode_pl.store.manifest import MANIFEST, Manifest, Shard, column_file, layer_file, plain
+from sparsecode_pl.store.manifest import MANIFEST, FileEntry, Manifest, Shard, column_file, layer_file, plain
 from sparsecode_pl.store.shard_file import ShardFile
 from sparsecode_pl.utilities.files import checksum, partial_path, write_file
 
@@ -204,11 +204,11 @@ class StoreWriter:
         if self._closed:
             raise RuntimeError(f"the writer of the store at {self.path} is closed: open another to continue")
 
-    def _seal(self, file: ShardFile) -> tuple[str, dict[str, Any]]:
+    def _seal(self, file: ShardFile) -> tuple[str, FileEntry]:
         file.seal()
         return self._entry(file.path)
 
-    def _entry(self, path: Path) -> tuple[str, dict[str, Any]]:
+    def _entry(self, path: Path) -> tuple[str, FileEntry]:
         """The manifest's entry of a finished file."""
         return path.relative_to(self.path).as_posix(), {"bytes": path.stat().st_size, "checksum": checksum(path)}
 

@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 def available(group: str) -> dict[str, EntryPoint]:
     """Name and entry point of every installed plugin of a group, sorted by name; nothing is imported."""
-    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}
+    return {
+        entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value))
+    }
 
 
 def load(group: str, name: str, base: type[T]) -> type[T]:
@@ -24,12 +26,15 @@ def load(group: str, name: str, base: type[T]) -> type[T]:
         base: the class that it must be a subclass of.
 
     Raises:
-        ValueError: no plugin has this name; the message suggests the nearest one.
+        ValueError: no plugin has this name, and the message suggests the nearest one; or several have it.
         TypeError: the entry point is not a subclass of `base`.
     """
     plugins = available(group)
     if name not in plugins:
         raise ValueError(unknown(name, plugins))
+    values = sorted({entry.value for entry in entry_points(group=group) if entry.name == name})
+    if len(values) > 1:
+        raise ValueError(f"plugin {name} is named by several packages ({', '.join(values)}): uninstall all but one")
     cls = plugins[name].load()
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise TypeError(f"plugin {name} ({plugins[name].value}) is {cls!r}: make it a subclass of {base.__name__}")
@@ -42,7 +47,7 @@ def load_all(group: str, base: type[T]) -> dict[str, type[T]]:
     for name in available(group):
         try:
             loaded[name] = load(group, name, base)
-        except Exception as error:  # a third party's package may fail in any way, and must not break the others
+        except (Exception, SystemExit) as error:  # another's package may fail in any way, and must not break the others
             rank_zero_warn(f"plugin {name} is left out because it cannot be imported: {type(error).__name__}: {error}")
     return loaded
 

@@ -57,3 +57,16 @@ def checksum(path: Path) -> str:
     """The SHA-256 of a file: "sha256:" and the digits that `sha256sum` prints."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum_of(*parts: bytes | memoryview) -> str:
+    """The same of content in memory, whose parts follow one another.
+
+    Example:
+        >>> checksum_of(b"ab", b"c") == checksum_of(b"abc")
+        True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return "sha256:" + digest.hexdigest()

@@ -1,5 +1,6 @@
 """How much memory there is, and how much of it a call may take."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -69,6 +70,27 @@ def free_memory(device: torch.device) -> int:
         taken = int(used.read_text()) - (int(cached[1]) if cached else 0)  # cached files can make room
         free = min(free, max(0, limit - taken))
     return free
+
+
+def check_room(what: str, *sizes: int) -> None:
+    """Refuse a float32 array that this machine cannot hold, before it is asked for.
+
+    Args:
+        what: names of the sizes, for the message.
+        sizes: its shape.
+
+    Raises:
+        ValueError: it would take more than all memory of the machine.
+
+    Example:
+        >>> check_room("num_samples x d_model", 10, 4)
+    """
+    needed, there = 4 * math.prod(sizes), total_memory(torch.device("cpu"))
+    if needed > there:
+        raise ValueError(
+            f"{what} is {' x '.join(map(str, sizes))}, which takes {needed / 2**30:.3g} GiB, and this machine has "
+            f"{there / 2**30:.3g}: give less"
+        )
 
 
 def total_memory(device: torch.device) -> int:

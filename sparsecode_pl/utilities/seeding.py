@@ -7,10 +7,15 @@ import torch
 def generator(*key: int) -> torch.Generator:
     """A CPU generator seeded by a key of non-negative integers; different keys give unrelated draws.
 
+    Raises:
+        ValueError: one of them is negative.
+
     Example:
         >>> torch.rand(1, generator=generator(0, 7)) == torch.rand(1, generator=generator(0, 7))
         tensor([True])
     """
+    if min(key) < 0:
+        raise ValueError(f"seed is {min(key)}: give an integer of at least 0")
     # A spawn key is used, because trailing zeros in plain entropy would make no difference.
     seed = np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed >> np.uint64(1)))

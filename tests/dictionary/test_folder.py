@@ -155,7 +155,7 @@ def test_a_folder_that_is_not_there_or_holds_none_is_named(tmp_path):
         ({"format": 0}, "its format is 0"),
         ({"num_atoms": 13}, r"atoms \(12, 5\) do not fit dictionary.json, which says \(13, 5\)"),
         ({"lam": -1}, "lam is -1"),
-        ({"lam": "high"}, "cannot be used"),
+        ({"lam": "high"}, "lam is 'high', not a finite number"),
         ({"weights": {}}, "is damaged"),
         ({"coder": {"class_path": "os.system", "init_args": {"command": "true"}}}, "os.system"),
         ({"coder": {"class_path": "sparsecode_pl.coding.coder.GreedyCoder", "init_args": {"rubbish": 1}}}, "rubbish"),
