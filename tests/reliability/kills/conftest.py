@@ -1,0 +1,150 @@
+"""Runs in processes of their own, to be killed at random moments."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_SERVER = Path(__file__).with_name("server.py")
+# What hangs fails the test after so many seconds.
+_PATIENCE = 300
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in a process of its own.
+
+    Attributes:
+        server: what started it.
+        pid: of the process, which is the leader of its group.
+        log: file of its output and errors.
+    """
+
+    server: "Server"
+    pid: int
+    log: Path
+
+    def kill(self, number: int = signal.SIGKILL, *, group: bool = True) -> None:
+        """Send a signal to the process, or to its group."""
+        (os.killpg if group else os.kill)(self.pid, number)
+
+    def status(self) -> int | None:
+        """The exit code, or minus the number of the signal that ended it; None while it runs."""
+        answer = self.server.ask({"pid": self.pid})
+        return answer["status"]
+
+    def wait(self, seconds: float = _PATIENCE) -> int | None:
+        """Wait for the end, at most so many seconds; its status, None if it still runs."""
+        end = time.monotonic() + seconds
+        while (status := self.status()) is None and time.monotonic() < end:
+            time.sleep(min(0.02, max(0.0, end - time.monotonic())))
+        return status
+
+    def end(self, seconds: float = _PATIENCE) -> int:
+        """Wait for the end; its status."""
+        status = self.wait(seconds)
+        if status is None:
+            self.kill()
+            self.wait(10)
+            pytest.fail(f"the run hangs:\n{self.said}")
+        return status
+
+    def killed_after(self, seconds: float, *, group: bool = True) -> bool:
+        """Kill it after so many seconds; whether it was killed, and had not ended before."""
+        if self.wait(seconds) is None:
+            self.kill(group=group)
+        return self.end() == -signal.SIGKILL
+
+    @property
+    def said(self) -> str:
+        """Its output and errors so far."""
+        return self.log.read_text()
+
+    @property
+    def changes(self) -> int:
+        """How many changes it made to the disk, if it was not killed."""
+        return int(re.findall(r"^changes: (\d+)$", self.said, re.MULTILINE)[-1])
+
+
+class Server:
+    """Starts runs by forking a process that has imported everything, see `server.py`."""
+
+    def __init__(self) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, str(_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._logs = 0
+        threads = self._answer()["threads"]
+        if threads != 1:
+            self.close()
+            pytest.fail(f"imports have started {threads - 1} threads, and a process with threads must not be forked")
+
+    def start(
+        self,
+        folder: Path,
+        *words: str,
+        task: str = "sparsecode",
+        die_at: int | None = None,
+        pause: float = 0.0,
+        **environment: str,
+    ) -> Run:
+        """Start a run.
+
+        Args:
+            folder: where it works.
+            words: the command line.
+            task: what is run, a key of `TASKS` in `server.py`.
+            die_at: number of the change below the folder before which it kills itself.
+            pause: seconds that it sleeps at each change.
+            environment: further variables.
+        """
+        self._logs += 1
+        log = folder.parent / f"{folder.name}-{self._logs}.log"
+        request = {"task": task, "words": words, "folder": str(folder), "log": str(log), "environment": environment}
+        return Run(self, self.ask({**request, "die_at": die_at, "pause": pause})["pid"], log)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request."""
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        if not line:
+            pytest.fail("the server of runs has died")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the server."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Starts runs."""
+    if not hasattr(os, "fork") or not Path("/proc/self/task").is_dir():
+        pytest.skip("needs Linux")
+    made = Server()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def quiet() -> list[str]:
+    """Words of a short fit of small data with a known answer, on the CPU and without a progress bar."""
+    rows = {"d_model": 16, "num_features": 32, "active": 1.5, "num_samples": 500, "batch_size": 128}
+    data = ["--data=SparseLinear", *(f"--data.{name}={value}" for name, value in rows.items())]
+    trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.max_epochs=2"]
+    return [*data, "--data.batches_per_round=6", *trainer]

@@ -1,0 +1,153 @@
+"""Starts runs that are to be killed: imports everything once, and forks a child for each run.
+
+A child of a process that has used OpenMP would hang. So this process only imports, and checks that it has one thread.
+It reads requests, a line of JSON each, and answers each with a line of JSON:
+
+- `{"task": NAME, "words": [...], "folder": PATH, "log": PATH, "environment": {...}, "die_at": N, "pause": S}` forks a
+  child, which is the leader of a process group of its own, and gives its `pid`. Before the N-th change that it makes
+  below the folder, the child kills itself; after each change it sleeps S seconds.
+- `{"pid": PID}` gives the `status` of a child, or null while it runs: the exit code, or minus the number of the signal.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Events of Python's audit hooks that change the disk, and the positions of the paths in their arguments.
+CHANGES = {
+    "os.rename": (0, 1),
+    "os.remove": (0,),
+    "os.mkdir": (0,),
+    "os.rmdir": (0,),
+    "os.truncate": (0,),
+    "shutil.rmtree": (0,),
+}
+_WRITES = os.O_WRONLY | os.O_RDWR
+
+
+def sparsecode(words: list[str]) -> None:
+    """Run a command."""
+    from sparsecode_pl.cli import main
+
+    sys.argv = ["sparsecode", *words]
+    main(words)
+
+
+def save_dictionary(words: list[str]) -> None:
+    """Save the dictionary of one folder over that of another."""
+    from sparsecode_pl import Dictionary
+
+    made, folder = words
+    Dictionary.from_pretrained(made).save_pretrained(folder)
+
+
+TASKS: dict[str, Callable[[list[str]], None]] = {"sparsecode": sparsecode, "save_dictionary": save_dictionary}
+
+
+def die_at(folder: str, number: int | None, pause: float) -> Callable[[], int]:
+    """Let this process kill itself before one of the changes that it makes below a folder.
+
+    Returns:
+        Tells how many changes were made so far.
+    """
+    made = 0
+    busy = False
+
+    def inside(path: Any) -> bool:
+        return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(folder + os.sep)
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal made, busy
+        if event == "open":
+            path, _, flags = args
+            paths = [path] if isinstance(flags, int) and flags & _WRITES else []
+        elif event in CHANGES:
+            paths = [args[place] for place in CHANGES[event]]
+        else:
+            return
+        if busy or not any(map(inside, paths)):
+            return
+        made += 1
+        if made == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if pause:
+            busy = True
+            time.sleep(pause)
+            busy = False
+
+    sys.addaudithook(hook)
+    return lambda: made
+
+
+def run(request: dict[str, Any]) -> None:
+    """Do what is asked in a child, which never returns."""
+    os.setsid()
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.environ.update(request["environment"])
+    folder = request["folder"]
+    os.chdir(folder)
+    made = die_at(folder, request["die_at"], request["pause"])
+    status = 0
+    try:
+        TASKS[request["task"]](request["words"])
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)  # noqa: T201
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 70
+    finally:
+        print(f"changes: {made()}", flush=True)  # noqa: T201
+        sys.stderr.flush()
+    # What was registered to run at the exit of a process does, but nothing is waited for that the parent had begun.
+    import atexit
+
+    atexit._run_exitfuncs()
+    os._exit(status)
+
+
+def serve() -> None:
+    """Import, and answer requests until the input ends."""
+    import joblib  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import torch._dynamo  # noqa: F401  # the optimiser imports it at the first step
+    import torch.utils.tensorboard  # noqa: F401
+    from matplotlib.figure import Figure
+
+    import sparsecode_pl.cli
+    import sparsecode_pl.coding.greedy_numba  # noqa: F401
+    from sparsecode_pl.callbacks import tensorboard_figures
+    from sparsecode_pl.data import import_plugins
+
+    import_plugins()
+    for name in ("coefficient_figure", "frequency_figure"):  # drawing them is most of a short fit
+        setattr(tensorboard_figures, name, lambda *_: Figure(figsize=(1, 1)))
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    print(json.dumps({"threads": threads}), flush=True)  # noqa: T201
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "pid" in request:
+            pid, status = os.waitpid(request["pid"], os.WNOHANG)
+            answer = {"status": os.waitstatus_to_exitcode(status) if pid else None}
+        else:
+            pid = os.fork()
+            if pid == 0:
+                run(request)
+            answer = {"pid": pid}
+        print(json.dumps(answer), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,52 @@
+"""`sparsecode cache`, killed and run again: the store ends as that of a run that was not killed, byte by byte."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from sparsecode_pl.data import Store
+
+
+@pytest.fixture
+def words(word_model, word_text) -> list[str]:
+    """The command line that fills the folder `store`."""
+    given = {"model_name_or_path": word_model, "text": word_text, "device": "cpu", "batch_tokens": 512}
+    given |= {"num_activations": 6000, "shard_rows": 1500, "store": "store"}
+    return ["cache", "--data=TransformerActivations", *(f"--data.{name}={value}" for name, value in given.items())]
+
+
+def check_partial(store: Path, whole: dict[str, bytes], contents) -> int:
+    """What a killed run has left can be read, and its finished shards are those of the whole store; their number."""
+    if not (store / "manifest.json").is_file():
+        return 0
+    found = contents(store)
+    for shard in json.loads(found["manifest.json"])["shards"]:
+        for name in shard["files"]:
+            assert found[name] == whole[name], name
+    return Store(store, partial=True, verify=True).num_rows
+
+
+def test_killed_again_and_again_it_is_the_same_store(server, words, tmp_path, contents, long, counted):
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    uninterrupted = server.start(tmp_path / "whole", *words)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = contents(tmp_path / "whole" / "store")
+    moments, pause = random.Random(0), 0.02  # noqa: S311
+    for trial in range(12 if long else 1):
+        folder = tmp_path / "killed" / str(trial)
+        folder.mkdir()
+        kept = 0
+        for _ in range(5 if long else 2):
+            run = server.start(folder, *words, die_at=moments.randint(1, uninterrupted.changes), pause=pause)
+            if run.killed_after(moments.uniform(0.5, 3)):
+                rows = check_partial(folder / "store", whole, contents)
+                assert rows >= kept, "rows that were safe are gone"
+                kept = rows
+                counted("kills: cache", f"killed with {rows:,} of 6,000 rows")
+        run = server.start(folder, *words)
+        assert run.end() == 0, run.said
+        assert contents(folder / "store") == whole
+        counted("kills: cache", "ended as the uninterrupted run")
