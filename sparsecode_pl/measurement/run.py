@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -355,9 +356,8 @@ def check_writable(folder: str | Path) -> None:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".sparsecode"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # has no name, so that nothing is left behind
+            pass
     except OSError as error:
         raise OSError(f"output folder {folder} cannot be written ({error.strerror}): give another folder") from error
 

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 _SERVER = Path(__file__).with_name("server.py")
 # What hangs fails the test after so many seconds.
@@ -58,11 +60,9 @@ class Run:
             pytest.fail(f"the run hangs:\n{self.said}")
         return status
 
-    def killed_after(self, seconds: float, *, group: bool = True) -> bool:
-        """Kill it after so many seconds; whether it was killed, and had not ended before."""
-        if self.wait(seconds) is None:
-            self.kill(group=group)
-        return self.end() == -signal.SIGKILL
+    def died(self) -> bool:
+        """Wait for the end; whether it was killed."""
+        return self.end() in (-signal.SIGKILL, -signal.SIGALRM)
 
     @property
     def said(self) -> str:
@@ -95,7 +95,7 @@ class Server:
         *words: str,
         task: str = "sparsecode",
         die_at: int | None = None,
-        pause: float = 0.0,
+        after: float = 0.0,
         **environment: str,
     ) -> Run:
         """Start a run.
@@ -104,14 +104,14 @@ class Server:
             folder: where it works.
             words: the command line.
             task: what is run, a key of `TASKS` in `server.py`.
-            die_at: number of the change below the folder before which it kills itself.
-            pause: seconds that it sleeps at each change.
+            die_at: number of the change below the folder at which it is killed; it is not killed if None.
+            after: seconds that it lives from then on; with 0 the change is not made.
             environment: further variables.
         """
         self._logs += 1
         log = folder.parent / f"{folder.name}-{self._logs}.log"
         request = {"task": task, "words": words, "folder": str(folder), "log": str(log), "environment": environment}
-        return Run(self, self.ask({**request, "die_at": die_at, "pause": pause})["pid"], log)
+        return Run(self, self.ask({**request, "die_at": die_at, "after": after})["pid"], log)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request."""
@@ -148,3 +148,31 @@ def quiet() -> list[str]:
     data = ["--data=SparseLinear", *(f"--data.{name}={value}" for name, value in rows.items())]
     trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.max_epochs=2"]
     return [*data, "--data.batches_per_round=6", *trainer]
+
+
+@pytest.fixture
+def moments() -> Callable[[int], dict[str, float]]:
+    """Draws moments to be killed at: for a number of changes, `die_at` and `after`."""
+    random = Random(0)  # noqa: S311
+
+    def draw(changes: int) -> dict[str, float]:
+        return {"die_at": random.randint(1, changes), "after": random.choice([0.0, random.uniform(0, 0.3)])}
+
+    return draw
+
+
+def _scalars(folder: Path) -> dict[str, list[tuple[str, int, float]]]:
+    """The curves of each folder of TensorBoard files below one: tag, step and value, sorted."""
+    found: dict[str, list[tuple[str, int, float]]] = {}
+    for path in sorted({file.parent for file in folder.rglob("events.out.tfevents.*")}):
+        events = EventAccumulator(str(path), {"scalars": 0}).Reload()
+        found[str(path.relative_to(folder))] = sorted(
+            (tag, event.step, event.value) for tag in events.Tags()["scalars"] for event in events.Scalars(tag)
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def scalars() -> Callable[[Path], dict[str, list[tuple[str, int, float]]]]:
+    """Reads the curves below a folder."""
+    return _scalars

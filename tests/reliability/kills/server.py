@@ -3,18 +3,16 @@
 A child of a process that has used OpenMP would hang. So this process only imports, and checks that it has one thread.
 It reads requests, a line of JSON each, and answers each with a line of JSON:
 
-- `{"task": NAME, "words": [...], "folder": PATH, "log": PATH, "environment": {...}, "die_at": N, "pause": S}` forks a
-  child, which is the leader of a process group of its own, and gives its `pid`. Before the N-th change that it makes
-  below the folder, the child kills itself; after each change it sleeps S seconds.
+- `{"task": NAME, "words": [...], "folder": PATH, "log": PATH, "environment": {...}, "die_at": N, "after": S}` forks a
+  child, which is the leader of a process group of its own, and gives its `pid`. The child is killed S seconds after it
+  sets about the N-th change below the folder, so that a slow machine makes no difference to what it has done by then.
 - `{"pid": PID}` gives the `status` of a child, or null while it runs: the exit code, or minus the number of the signal.
 """
 
 import json
 import os
-import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,36 +48,35 @@ def save_dictionary(words: list[str]) -> None:
 TASKS: dict[str, Callable[[list[str]], None]] = {"sparsecode": sparsecode, "save_dictionary": save_dictionary}
 
 
-def die_at(folder: str, number: int | None, pause: float) -> Callable[[], int]:
-    """Let this process kill itself before one of the changes that it makes below a folder.
+def die_at(folder: str, number: int | None, after: float) -> Callable[[], int]:
+    """Let this process be killed at one of the changes that it makes below a folder.
+
+    Args:
+        folder: its path, absolute.
+        number: of the change, from 1; it is not killed if None.
+        after: seconds to live from then on; with 0 the change is not made.
 
     Returns:
         Tells how many changes were made so far.
     """
     made = 0
-    busy = False
 
     def inside(path: Any) -> bool:
         return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(folder + os.sep)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal made, busy
+        nonlocal made
         if event == "open":
             path, _, flags = args
             paths = [path] if isinstance(flags, int) and flags & _WRITES else []
-        elif event in CHANGES:
-            paths = [args[place] for place in CHANGES[event]]
         else:
-            return
-        if busy or not any(map(inside, paths)):
-            return
-        made += 1
-        if made == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if pause:
-            busy = True
-            time.sleep(pause)
-            busy = False
+            paths = [args[place] for place in CHANGES.get(event, ())]
+        if any(map(inside, paths)):
+            made += 1
+            if made == number:
+                if after == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                signal.setitimer(signal.ITIMER_REAL, after)  # the system ends the process, as SIGKILL would
 
     sys.addaudithook(hook)
     return lambda: made
@@ -95,7 +92,7 @@ def run(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     folder = request["folder"]
     os.chdir(folder)
-    made = die_at(folder, request["die_at"], request["pause"])
+    made = die_at(folder, request["die_at"], request["after"])
     status = 0
     try:
         TASKS[request["task"]](request["words"])

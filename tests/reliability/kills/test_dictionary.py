@@ -1,8 +1,8 @@
 """A dictionary that is saved over another: the folder always holds one of the two, whole."""
 
-import random
 import shutil
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -60,18 +60,19 @@ def test_killed_before_any_change_in_one_save_and_in_the_next(server, made, work
             assert not list(folder.glob("*.partial"))
 
 
-def test_killed_at_random_moments(server, made, work, long, counted, tmp_path):
+def test_killed_while_it_writes_many_bytes(server, made, work, long, counted, tmp_path):
     if not long:
         pytest.skip("long form only")
-    moments = random.Random(0)  # noqa: S311
-    big = [_make(tmp_path / f"big {number}", number, 2**20) for number in (1, 2)]  # 32 MB, so that writing takes long
+    random = Random(0)  # noqa: S311
+    big = [_make(tmp_path / f"big {number}", number, 2**20) for number in (1, 2)]  # 32 MB
     folder = work / "dictionary"
     shutil.copytree(big[0], folder)
     for trial in range(60):
-        number = trial % 2
-        run = server.start(work, str(big[number]), "dictionary", task="save_dictionary")
-        if run.killed_after(moments.uniform(0, 0.6)):
-            counted("kills: dictionary", f"killed at a random moment, the {('older', 'newer')[_which(folder, big) == number]} one")
+        moment = {"die_at": random.randint(1, 7), "after": random.uniform(0, 0.1)}
+        run = server.start(work, str(big[trial % 2]), "dictionary", task="save_dictionary", **moment)
+        if run.died():
+            new = _which(folder, big) == trial % 2
+            counted("kills: dictionary", f"killed in a save of 32 MB, {'the new' if new else 'the old'} one is whole")
         else:
-            assert _which(folder, big) == number
+            assert _which(folder, big) == trial % 2
             counted("kills: dictionary", "saved before the kill")

@@ -1,7 +1,6 @@
 """`sparsecode cache`, killed and run again: the store ends as that of a run that was not killed, byte by byte."""
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -28,20 +27,19 @@ def check_partial(store: Path, whole: dict[str, bytes], contents) -> int:
     return Store(store, partial=True, verify=True).num_rows
 
 
-def test_killed_again_and_again_it_is_the_same_store(server, words, tmp_path, contents, long, counted):
+def test_killed_again_and_again_it_is_the_same_store(server, words, tmp_path, contents, moments, long, counted):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     uninterrupted = server.start(tmp_path / "whole", *words)
     assert uninterrupted.end() == 0, uninterrupted.said
     whole = contents(tmp_path / "whole" / "store")
-    moments, pause = random.Random(0), 0.02  # noqa: S311
     for trial in range(12 if long else 1):
         folder = tmp_path / "killed" / str(trial)
         folder.mkdir()
         kept = 0
         for _ in range(5 if long else 2):
-            run = server.start(folder, *words, die_at=moments.randint(1, uninterrupted.changes), pause=pause)
-            if run.killed_after(moments.uniform(0.5, 3)):
+            run = server.start(folder, *words, **moments(uninterrupted.changes))
+            if run.died():
                 rows = check_partial(folder / "store", whole, contents)
                 assert rows >= kept, "rows that were safe are gone"
                 kept = rows

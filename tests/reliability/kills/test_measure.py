@@ -1,0 +1,80 @@
+"""`sparsecode measure`, killed and resumed: the run folder ends as that of a run that was not killed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sparsecode_pl import load_results
+
+
+@pytest.fixture
+def words(quiet) -> list[str]:
+    """The command line of a measurement of data and a control, in the folder `out`."""
+    return ["measure", *quiet, "--controls+=Gaussian", "--model.expansion=2", "--output=out"]
+
+
+def without_seconds(value):
+    if isinstance(value, dict):
+        return {name: without_seconds(item) for name, item in value.items() if "seconds" not in name}
+    return [without_seconds(item) for item in value] if isinstance(value, list) else value
+
+
+def content(run: Path, scalars) -> dict[str, object]:
+    """All files of a run by name, without the times in them; of TensorBoard's files the curves."""
+    found: dict[str, object] = {"curves": scalars(run)}
+    for path in run.rglob("*"):
+        name = str(path.relative_to(run))
+        if path.is_dir() or "tfevents" in name:
+            continue
+        if path.suffix == ".json":
+            found[name] = without_seconds(json.loads(path.read_text()))
+        elif path.suffix == ".safetensors":
+            found[name] = path.read_bytes()
+        else:
+            found[name] = None
+    return found
+
+
+def check_killed(run: Path, server, folder: Path) -> int:
+    """What a killed run has left is whole; the number of its records, which `sparsecode report` can draw again."""
+    results = load_results(run)
+    for record in results.records:
+        assert record.dictionary.num_atoms == 32
+    for path in run.glob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+    again = shutil.copytree(run, folder / "again")
+    report = server.start(folder, "report", str(again))
+    assert report.end() == 0, report.said
+    assert len((again / "results.csv").read_text().splitlines()) == 1 + len(results.records)
+    shutil.rmtree(again)
+    return len(results.records)
+
+
+def test_killed_and_resumed_it_is_the_same_run(server, words, tmp_path, moments, scalars, long, counted):
+    (tmp_path / "whole").mkdir()
+    words = [*words, "--jobs=1"]
+    uninterrupted = server.start(tmp_path / "whole", *words)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = content(tmp_path / "whole" / "out" / "version_0", scalars)
+    assert len(whole) > 15
+    for trial in range(20 if long else 1):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        run = folder / "out" / "version_0"
+        for _ in range(3 if long else 2):
+            resume = ["--resume", str(run)] if (run / "results.json").is_file() else []
+            killed = server.start(folder, *words, *resume, **moments(uninterrupted.changes))
+            if killed.died() and (run / "results.json").is_file():
+                counted("kills: measure", f"killed with {check_killed(run, server, folder)} of 2 records")
+            elif not (run / "results.json").is_file():
+                shutil.rmtree(folder / "out", ignore_errors=True)
+                counted("kills: measure", "killed before the run began")
+        resume = ["--resume", str(run)] if (run / "results.json").is_file() else []
+        last = server.start(folder, *words, *resume)
+        assert last.end() == 0, last.said
+        assert content(run, scalars) == whole
+        counted("kills: measure", "ended as the uninterrupted run")
