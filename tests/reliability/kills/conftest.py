@@ -76,14 +76,18 @@ class Run:
 
 
 class Server:
-    """Starts runs by forking a process that has imported everything, see `server.py`."""
+    """Starts runs by forking a process that has imported everything, see `server.py`.
 
-    def __init__(self) -> None:
+    Args:
+        logs: folder of the runs' output.
+    """
+
+    def __init__(self, logs: Path) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, str(_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self._logs = 0
+        self._logs, self._started = logs, 0
         threads = self._answer()["threads"]
         if threads != 1:
             self.close()
@@ -94,7 +98,8 @@ class Server:
         folder: Path,
         *words: str,
         task: str = "sparsecode",
-        die_at: int | None = None,
+        at: int | None = None,
+        fate: str = "killed",
         after: float = 0.0,
         **environment: str,
     ) -> Run:
@@ -104,14 +109,15 @@ class Server:
             folder: where it works.
             words: the command line.
             task: what is run, a key of `TASKS` in `server.py`.
-            die_at: number of the change below the folder at which it is killed; it is not killed if None.
-            after: seconds that it lives from then on; with 0 the change is not made.
+            at: number of the change below the folder at which something befalls it; nothing does if None.
+            fate: what befalls it: it is "killed", the disk is "full", or the file system becomes "read-only".
+            after: seconds that it lives on where it is killed; with 0 the change is not made.
             environment: further variables.
         """
-        self._logs += 1
-        log = folder.parent / f"{folder.name}-{self._logs}.log"
+        self._started += 1
+        log = self._logs / f"{self._started}.log"
         request = {"task": task, "words": words, "folder": str(folder), "log": str(log), "environment": environment}
-        return Run(self, self.ask({**request, "die_at": die_at, "after": after})["pid"], log)
+        return Run(self, self.ask({**request, "at": at, "fate": fate, "after": after})["pid"], log)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request."""
@@ -132,11 +138,11 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def server(tmp_path_factory) -> Iterator[Server]:
     """Starts runs."""
     if not hasattr(os, "fork") or not Path("/proc/self/task").is_dir():
         pytest.skip("needs Linux")
-    made = Server()
+    made = Server(tmp_path_factory.mktemp("logs"))
     yield made
     made.close()
 
@@ -150,13 +156,28 @@ def quiet() -> list[str]:
     return [*data, "--data.batches_per_round=6", *trainer]
 
 
+@pytest.fixture(scope="session")
+def measure_words(quiet) -> list[str]:
+    """The command line of a measurement of data and a control, one after the other, into the folder `out`."""
+    return ["measure", *quiet, "--controls+=Gaussian", "--model.expansion=2", "--jobs=1", "--output=out"]
+
+
+@pytest.fixture(scope="session")
+def cache_words(word_model, word_text) -> Callable[[str], list[str]]:
+    """The command line that fills a store, by the name of its folder."""
+    given = {"model_name_or_path": word_model, "text": word_text, "device": "cpu", "batch_tokens": 512}
+    given |= {"num_activations": 6000, "shard_rows": 1500}
+    words = ["cache", "--data=TransformerActivations", *(f"--data.{name}={value}" for name, value in given.items())]
+    return lambda store: [*words, f"--data.store={store}"]
+
+
 @pytest.fixture
 def moments() -> Callable[[int], dict[str, float]]:
-    """Draws moments to be killed at: for a number of changes, `die_at` and `after`."""
+    """Draws moments to be killed at: for a number of changes, `at` and `after`."""
     random = Random(0)  # noqa: S311
 
     def draw(changes: int) -> dict[str, float]:
-        return {"die_at": random.randint(1, changes), "after": random.choice([0.0, random.uniform(0, 0.3)])}
+        return {"at": random.randint(1, changes), "after": random.choice([0.0, random.uniform(0, 0.3)])}
 
     return draw
 

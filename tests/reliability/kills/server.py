@@ -3,17 +3,20 @@
 A child of a process that has used OpenMP would hang. So this process only imports, and checks that it has one thread.
 It reads requests, a line of JSON each, and answers each with a line of JSON:
 
-- `{"task": NAME, "words": [...], "folder": PATH, "log": PATH, "environment": {...}, "die_at": N, "after": S}` forks a
-  child, which is the leader of a process group of its own, and gives its `pid`. The child is killed S seconds after it
-  sets about the N-th change below the folder, so that a slow machine makes no difference to what it has done by then.
+- `{"task": NAME, "words": [...], "folder": PATH, "log": PATH, "environment": {...}, "at": N, "fate": F, "after": S}`
+  forks a child, the leader of a process group of its own, and gives its `pid`. The fate befalls it when it sets about
+  the N-th change below the folder, so that a slow machine makes no difference to what it has done by then: it is
+  "killed" after S more seconds, the disk is "full", or the file system is "read-only" from then on.
 - `{"pid": PID}` gives the `status` of a child, or null while it runs: the exit code, or minus the number of the signal.
 """
 
+import errno
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +51,14 @@ def save_dictionary(words: list[str]) -> None:
 TASKS: dict[str, Callable[[list[str]], None]] = {"sparsecode": sparsecode, "save_dictionary": save_dictionary}
 
 
-def die_at(folder: str, number: int | None, after: float) -> Callable[[], int]:
-    """Let this process be killed at one of the changes that it makes below a folder.
+def befall(folder: str, number: int | None, fate: str, after: float) -> Callable[[], int]:
+    """Let something befall this process at one of the changes that it makes below a folder.
 
     Args:
         folder: its path, absolute.
-        number: of the change, from 1; it is not killed if None.
-        after: seconds to live from then on; with 0 the change is not made.
+        number: of the change, from 1; nothing befalls it if None.
+        fate: "killed", "full" or "read-only".
+        after: seconds to live where it is killed; with 0 the change is not made.
 
     Returns:
         Tells how many changes were made so far.
@@ -62,7 +66,7 @@ def die_at(folder: str, number: int | None, after: float) -> Callable[[], int]:
     made = 0
 
     def inside(path: Any) -> bool:
-        return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(folder + os.sep)
+        return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(folder + os.sep)  # noqa: PTH100
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal made
@@ -71,15 +75,30 @@ def die_at(folder: str, number: int | None, after: float) -> Callable[[], int]:
             paths = [path] if isinstance(flags, int) and flags & _WRITES else []
         else:
             paths = [args[place] for place in CHANGES.get(event, ())]
-        if any(map(inside, paths)):
-            made += 1
-            if made == number:
-                if after == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+        if not any(map(inside, paths)):
+            return
+        made += 1
+        if fate == "read-only" and number is not None and made >= number:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(paths[0]))
+        if made == number:
+            if fate == "full":
+                fill(folder)
+            elif after == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            else:
                 signal.setitimer(signal.ITIMER_REAL, after)  # the system ends the process, as SIGKILL would
 
     sys.addaudithook(hook)
     return lambda: made
+
+
+def fill(folder: str) -> None:
+    """Take all the room that is left."""
+    ballast = os.open(f"{folder}-ballast", os.O_WRONLY | os.O_CREAT)
+    with suppress(OSError):
+        while os.write(ballast, bytes(4096)):
+            pass
+    os.close(ballast)
 
 
 def run(request: dict[str, Any]) -> None:
@@ -92,7 +111,7 @@ def run(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     folder = request["folder"]
     os.chdir(folder)
-    made = die_at(folder, request["die_at"], request["after"])
+    made = befall(folder, request["at"], request["fate"], request["after"])
     status = 0
     try:
         TASKS[request["task"]](request["words"])
@@ -118,8 +137,8 @@ def run(request: dict[str, Any]) -> None:
 def serve() -> None:
     """Import, and answer requests until the input ends."""
     import joblib  # noqa: F401
-    import matplotlib.backends.backend_agg
-    import torch._dynamo  # noqa: F401  # the optimiser imports it at the first step
+    import matplotlib.backends.backend_agg  # noqa: F401
+    import torch._dynamo  # the optimiser imports it at the first step
     import torch.utils.tensorboard  # noqa: F401
     from matplotlib.figure import Figure
 

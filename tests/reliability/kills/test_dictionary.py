@@ -52,7 +52,7 @@ def test_killed_before_any_change_in_one_save_and_in_the_next(server, made, work
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(made[0], folder)
             for number, step, allowed in ((1, first, (0, 1)), (2, second, (0, 1, 2))):
-                server.start(work, str(made[number]), "dictionary", task="save_dictionary", die_at=step).end()
+                server.start(work, str(made[number]), "dictionary", task="save_dictionary", at=step).end()
                 assert _which(folder, made) in allowed, f"killed before change {first}, then {second}"
                 counted("kills: dictionary", "killed before a change, whole")
             assert server.start(work, str(made[1]), "dictionary", task="save_dictionary").end() == 0
@@ -68,7 +68,7 @@ def test_killed_while_it_writes_many_bytes(server, made, work, long, counted, tm
     folder = work / "dictionary"
     shutil.copytree(big[0], folder)
     for trial in range(60):
-        moment = {"die_at": random.randint(1, 7), "after": random.uniform(0, 0.1)}
+        moment = {"at": random.randint(1, 7), "after": random.uniform(0, 0.1)}
         run = server.start(work, str(big[trial % 2]), "dictionary", task="save_dictionary", **moment)
         if run.died():
             new = _which(folder, big) == trial % 2

@@ -4,16 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from sparsecode_pl import load_results
-
-
-@pytest.fixture
-def words(quiet) -> list[str]:
-    """The command line of a measurement of data and a control, in the folder `out`."""
-    return ["measure", *quiet, "--controls+=Gaussian", "--model.expansion=2", "--output=out"]
 
 
 def without_seconds(value):
@@ -54,10 +47,9 @@ def check_killed(run: Path, server, folder: Path) -> int:
     return len(results.records)
 
 
-def test_killed_and_resumed_it_is_the_same_run(server, words, tmp_path, moments, scalars, long, counted):
+def test_killed_and_resumed_it_is_the_same_run(server, measure_words, tmp_path, moments, scalars, long, counted):
     (tmp_path / "whole").mkdir()
-    words = [*words, "--jobs=1"]
-    uninterrupted = server.start(tmp_path / "whole", *words)
+    uninterrupted = server.start(tmp_path / "whole", *measure_words)
     assert uninterrupted.end() == 0, uninterrupted.said
     whole = content(tmp_path / "whole" / "out" / "version_0", scalars)
     assert len(whole) > 15
@@ -67,14 +59,14 @@ def test_killed_and_resumed_it_is_the_same_run(server, words, tmp_path, moments,
         run = folder / "out" / "version_0"
         for _ in range(3 if long else 2):
             resume = ["--resume", str(run)] if (run / "results.json").is_file() else []
-            killed = server.start(folder, *words, *resume, **moments(uninterrupted.changes))
+            killed = server.start(folder, *measure_words, *resume, **moments(uninterrupted.changes))
             if killed.died() and (run / "results.json").is_file():
                 counted("kills: measure", f"killed with {check_killed(run, server, folder)} of 2 records")
             elif not (run / "results.json").is_file():
                 shutil.rmtree(folder / "out", ignore_errors=True)
                 counted("kills: measure", "killed before the run began")
         resume = ["--resume", str(run)] if (run / "results.json").is_file() else []
-        last = server.start(folder, *words, *resume)
+        last = server.start(folder, *measure_words, *resume)
         assert last.end() == 0, last.said
         assert content(run, scalars) == whole
         counted("kills: measure", "ended as the uninterrupted run")

@@ -3,17 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from sparsecode_pl.data import Store
-
-
-@pytest.fixture
-def words(word_model, word_text) -> list[str]:
-    """The command line that fills the folder `store`."""
-    given = {"model_name_or_path": word_model, "text": word_text, "device": "cpu", "batch_tokens": 512}
-    given |= {"num_activations": 6000, "shard_rows": 1500, "store": "store"}
-    return ["cache", "--data=TransformerActivations", *(f"--data.{name}={value}" for name, value in given.items())]
 
 
 def check_partial(store: Path, whole: dict[str, bytes], contents) -> int:
@@ -27,10 +17,10 @@ def check_partial(store: Path, whole: dict[str, bytes], contents) -> int:
     return Store(store, partial=True, verify=True).num_rows
 
 
-def test_killed_again_and_again_it_is_the_same_store(server, words, tmp_path, contents, moments, long, counted):
+def test_killed_again_and_again_it_is_the_same_store(server, cache_words, tmp_path, contents, moments, long, counted):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    uninterrupted = server.start(tmp_path / "whole", *words)
+    uninterrupted = server.start(tmp_path / "whole", *cache_words("store"))
     assert uninterrupted.end() == 0, uninterrupted.said
     whole = contents(tmp_path / "whole" / "store")
     for trial in range(12 if long else 1):
@@ -38,13 +28,13 @@ def test_killed_again_and_again_it_is_the_same_store(server, words, tmp_path, co
         folder.mkdir()
         kept = 0
         for _ in range(5 if long else 2):
-            run = server.start(folder, *words, **moments(uninterrupted.changes))
+            run = server.start(folder, *cache_words("store"), **moments(uninterrupted.changes))
             if run.died():
                 rows = check_partial(folder / "store", whole, contents)
                 assert rows >= kept, "rows that were safe are gone"
                 kept = rows
                 counted("kills: cache", f"killed with {rows:,} of 6,000 rows")
-        run = server.start(folder, *words)
+        run = server.start(folder, *cache_words("store"))
         assert run.end() == 0, run.said
         assert contents(folder / "store") == whole
         counted("kills: cache", "ended as the uninterrupted run")
