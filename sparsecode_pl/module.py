@@ -19,13 +19,16 @@ from sparsecode_pl.data import BUCKETS, ActivationDataModule, score_name
 from sparsecode_pl.dictionary import BoundDictionary, Card, Dictionary
 from sparsecode_pl.metrics import functional
 from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
-from sparsecode_pl.schedule import RoundSchedule, penalty_at
+from sparsecode_pl.schedule import penalty_at, rate_at
 from sparsecode_pl.scoring import SUMS, AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
 from sparsecode_pl.utilities.seeding import generator
 from sparsecode_pl.utilities.versions import versions
 
 # With a smaller share of different rows among the training rows, their repetition is warned of.
 _REPEATED = 0.5
+
+# Means that differ by more than this share of the rows' size are of other rows.
+_SAME_MEAN = 1e-5
 
 
 class SparseCodingModule(LightningModule):
@@ -52,8 +55,8 @@ class SparseCodingModule(LightningModule):
         dictionary_steps: optimiser steps for each batch, >= 1.
         optimizer: makes the optimiser from the parameters; `MeanFieldNewton` by default. The alternative,
             `torch.optim.Adam` with a rate of 0.02, needs more batches.
-        lr_scheduler: makes a scheduler that steps after every batch; by default the rate is constant in the first half
-            of each round and falls linearly to 0 in the second.
+        lr_scheduler: makes a scheduler that steps after every batch; by default the rate follows from the place in the
+            round: it is constant in the first half and falls linearly to 0 in the second.
         seed: seed of the initial dictionary.
 
     Attributes:
@@ -121,6 +124,7 @@ class SparseCodingModule(LightningModule):
         self.sums: dict[str, Tensor] = {}
         self._scorers: dict[str, Scorer] = {}
         self._codes: Tensor | None = None
+        self._finished = False
 
     @property
     def coder(self) -> Coder:
@@ -182,13 +186,13 @@ class SparseCodingModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Check that the data fits. Before the first fit, take centre, scale and atoms from it."""
         self.check_width(self.data)
-        if stage == "fit":
-            self._check_trainer()
         if stage != "fit":
             return
-        self.dictionary.card = self._card()
+        self._finished = False  # of another fit; a checkpoint is read after this
+        self._check_trainer()
         if not self.lam.isnan():
             return
+        self.dictionary.card = self._card()
         features = self._true_features() if self.init == "truth" else None
         self._check_repetition()
         statistics = self.data.statistics
@@ -267,30 +271,52 @@ class SparseCodingModule(LightningModule):
             )
 
     def on_fit_start(self) -> None:
-        """Set the first penalty, unless a checkpoint or a callback has set it."""
+        """Set the first penalty, unless a checkpoint or a callback has set it.
+
+        Raises:
+            ValueError: there is no penalty, or the module was fitted to other data.
+        """
+        self._check_same_data()
         if not self.lam.isnan():
             if self.fixed_lam not in (None, float(self.lam)):  # a resumed run with another lam
                 self.set_penalty(self.fixed_lam, lam_from=float(self.lam))
+            elif self._finished and self._stops_after_one_round:
+                self.trainer.should_stop = True
             return
         if self.fixed_lam is None:
             raise ValueError("lam is None: give a penalty above 0, or add the callback AdaptivePenalty to the trainer")
         self.set_penalty(self.fixed_lam, lam_from=3 * self.fixed_lam)
 
+    def _check_same_data(self) -> None:
+        """Refuse data with another mean than that which the dictionary is centred by."""
+        statistics, centre = self.data.statistics, self.dictionary.centre.cpu().double()
+        distance = float((statistics.mean - centre).norm())
+        if distance > _SAME_MEAN * (statistics.mean_norm + float(centre.norm())):
+            raise ValueError(
+                f"the module was fitted to {self.dictionary.card.data or 'other data'}, and its centre is not the mean "
+                f"of the training rows of {self.data.label}: give the same data, or a new module, which module.fresh() "
+                "makes"
+            )
+
     def configure_optimizers(self) -> Any:
-        """The optimiser, and a scheduler that steps after every batch."""
+        """The optimiser, and the scheduler if one was given."""
         if not self.learn:
             return None
         optimizer = self.make_optimizer([self.dictionary.atoms])
         if self.make_scheduler is None:
-            scheduler: Any = RoundSchedule(optimizer, self._round_steps)
-        else:
-            scheduler = self.make_scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _round_steps(self) -> int:
-        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])  # by the name that PyTorch's schedulers use
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
+        }
 
     # --- training --------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Take up the round that a checkpoint was made in: Lightning does not start it anew."""
+        self._span = float(self.lam_from), float(self.lam)
 
     def on_train_epoch_start(self) -> None:
         """Start a round with a fresh optimiser state: the state of the last round would mislead the optimiser."""
@@ -325,6 +351,10 @@ class SparseCodingModule(LightningModule):
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take `dictionary_steps` steps with the codes of the batch fixed, and normalise the atoms after each."""
+        if self.make_scheduler is None:
+            first = batch_idx - batch_idx % self.trainer.accumulate_grad_batches
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate_at(first / self.trainer.num_training_batches)
         for _ in range(self.dictionary_steps):
             optimizer.step(closure=optimizer_closure)
             if self.learn:
@@ -358,9 +388,13 @@ class SparseCodingModule(LightningModule):
         """At a fixed penalty, stop after one round unless the trainer has an `EarlyStopping`."""
         if float(self.lam) == self._span[1]:  # no callback has set another: the next round starts from it
             self.lam_from.copy_(self.lam)
-        early = any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        if self.fixed_lam is not None and not early:
+        if self._stops_after_one_round:
             self.trainer.should_stop = True
+
+    @property
+    def _stops_after_one_round(self) -> bool:
+        early = any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return self.fixed_lam is not None and not early
 
     # --- scoring ---------------------------------------------------------------------------------------------------
 
@@ -462,16 +496,20 @@ class SparseCodingModule(LightningModule):
     # --- checkpoints -----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the dictionary's card."""
+        """Add the dictionary's card, the scores, and whether training has ended."""
         checkpoint["card"] = self.dictionary.card.plain()
+        checkpoint["scores"] = dict(self.scores)
+        checkpoint["finished"] = self.trainer.should_stop
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read the card. Set the scoring penalty if it is given, or if an older checkpoint lacks it."""
+        """Read what was added. Set the scoring penalty if it is given, or if an older checkpoint lacks it."""
         state = checkpoint["state_dict"]
         if self.eval_lam is not None or "dictionary.penalty" not in state:
             state["dictionary.penalty"] = torch.tensor(self.eval_lam or float(state["lam"]), dtype=torch.float64)
         if "card" in checkpoint:
             self.dictionary.card = Card.from_plain(checkpoint["card"])
+        self.scores = dict(checkpoint.get("scores", {}))
+        self._finished = bool(checkpoint.get("finished"))
 
 
 def record_names(scores: Mapping[str, float]) -> dict[str, float]:

@@ -1,10 +1,5 @@
 """How learning rate and penalty change within a round."""
 
-from collections.abc import Callable
-
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
-
 
 def rate_at(progress: float) -> float:
     """Factor on the learning rate: constant in the first half of a round, then falling linearly to 0.
@@ -33,18 +28,3 @@ def penalty_at(progress: float, start: float, end: float) -> float:
     """
     share = min(1.0, 2.0 * progress)
     return start * (1 - share) + end * share
-
-
-class RoundSchedule(LambdaLR):
-    """`rate_at` as a scheduler that steps after every batch.
-
-    Args:
-        optimizer: the optimiser whose rate it sets.
-        round_steps: returns the number of optimiser steps in a round; called only after the first step.
-    """
-
-    def __init__(self, optimizer: Optimizer, round_steps: Callable[[], int]) -> None:
-        def factor(step: int) -> float:
-            return rate_at(step % round_steps() / round_steps()) if step else 1.0
-
-        super().__init__(optimizer, factor)

@@ -34,20 +34,21 @@ class AdaptivePenalty(Callback):
             raise ValueError(f"tolerance is {tolerance}: give a number above 0, such as 0.03")
         self.ratio = ratio
         self.tolerance = tolerance
-        self._next_lam: float | None = None
+        self._scored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The penalty of the next round, if `max_epochs` stopped training before it."""
-        return {"next_lam": self._next_lam}
+        """What the scoring of the last round gave; nothing within a round."""
+        return {"scored": self._scored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore that penalty."""
-        self._next_lam = state_dict["next_lam"]
+        """Restore it."""
+        self._scored = state_dict.get("scored")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that module and trainer allow an adaptive penalty."""
         if stage != "fit":
             return
+        self._scored = None  # of another fit; a checkpoint is read after this
         if not isinstance(pl_module, SparseCodingModule):
             raise TypeError(f"AdaptivePenalty is for SparseCodingModule, not {type(pl_module).__name__}")
         if pl_module.fixed_lam is not None:
@@ -58,32 +59,39 @@ class AdaptivePenalty(Callback):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Set the first penalty: the upper bound, or in a resumed run the one put off by `max_epochs`."""
-        if self._next_lam is not None and not pl_module.lam.isnan():  # resumed after max_epochs
-            pl_module.set_penalty(self._next_lam, lam_from=float(pl_module.lam))
-        self._next_lam = None
+        """Set the first penalty. A run resumed at the end of a round ends or goes on, by the settings of today."""
         if pl_module.lam.isnan():
             scale = float(pl_module.dictionary.scale)
             lam = check_penalty(self.ratio * pl_module.data.statistics.mean_norm / scale)
             pl_module.set_penalty(lam, lam_from=lam)
+        elif self._scored is not None:
+            pl_module.set_penalty(self._scored["lam"], lam_from=self._scored["lam"])
+            self._decide(trainer, pl_module, **self._scored)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """A round begins."""
+        self._scored = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """After a round, stop if lam has settled, otherwise set it for the next round."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        old = float(pl_module.lam)
-        new = self.ratio * float(trainer.callback_metrics["train/mean_max"])
-        last = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
-        if abs(new - old) <= self.tolerance * old:
-            rank_zero_info(f"lam has settled at {old:.4g} after {trainer.current_epoch + 1} rounds")
+        mean_max = float(trainer.callback_metrics["train/mean_max"])
+        self._scored = {"lam": float(pl_module.lam), "mean_max": mean_max, "rounds": trainer.current_epoch + 1}
+        self._decide(trainer, pl_module, **self._scored)
+
+    def _decide(self, trainer: Trainer, pl_module: Any, lam: float, mean_max: float, rounds: int) -> None:
+        """Stop, or set the penalty of the next round, given what the last one was trained at and what it gave."""
+        new = self.ratio * mean_max
+        if abs(new - lam) <= self.tolerance * lam:
+            rank_zero_info(f"lam has settled at {lam:.4g} after {rounds} rounds")
             trainer.should_stop = True
         elif new == 0:
             trainer.should_stop = True  # the metrics have warned that all codes are zero
-        elif last:
-            self._next_lam = new
+        elif trainer.max_epochs not in (None, -1) and rounds >= trainer.max_epochs:
             rank_zero_warn(
-                f"lam has not settled: it is {old:.4g}, and {self.ratio} x the mean maximum is {new:.4g}, but "
+                f"lam has not settled: it is {lam:.4g}, and {self.ratio} x the mean maximum is {new:.4g}, but "
                 f"max_epochs is {trainer.max_epochs}: raise it for another round"
             )
         else:
-            pl_module.set_penalty(new, lam_from=old)
+            pl_module.set_penalty(new, lam_from=lam)

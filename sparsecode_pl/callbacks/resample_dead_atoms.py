@@ -31,20 +31,21 @@ class ResampleDeadAtoms(Callback):
 
     def __init__(self) -> None:
         self._dead: Tensor | None = None
+        self._resampled: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Which atoms were dead at the last scoring, (m,) bool."""
-        return {"dead": self._dead}
+        """Which atoms were dead at the last scoring, (m,) bool, and how many were replaced before this round."""
+        return {"dead": self._dead, "resampled": self._resampled}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore which atoms were dead."""
-        self._dead = state_dict["dead"]
+        """Restore it."""
+        self._dead, self._resampled = state_dict["dead"], state_dict.get("resampled")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the module, and clear the state of the last fit."""
         if not isinstance(pl_module, SparseCodingModule):
             raise TypeError(f"ResampleDeadAtoms is for SparseCodingModule, not {type(pl_module).__name__}")
-        self._dead = None
+        self._dead = self._resampled = None
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Record the dead atoms, before the module drops its counts."""
@@ -55,6 +56,7 @@ class ResampleDeadAtoms(Callback):
     @torch.no_grad()
     def on_train_epoch_start(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
         """Replace the dead atoms. The optimiser needs no change, because its state is cleared before each round."""
+        self._resampled = None
         if self._dead is None:
             return
         dead, self._dead = self._dead.nonzero()[:, 0], None
@@ -62,7 +64,13 @@ class ResampleDeadAtoms(Callback):
             dead, directions = self._replacements(trainer, pl_module, dead)
             pl_module.dictionary.atoms[dead] = directions
             rank_zero_info(f"{len(dead):,} dead atoms replaced before round {trainer.current_epoch + 1}")
-        pl_module.log("train/resampled_atoms", float(len(dead)), sync_dist=True)
+        self._resampled = len(dead)
+
+    # Logged at the end, because a round that is resumed in its middle has no beginning.
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: SparseCodingModule) -> None:  # type: ignore[override]
+        """Log how many atoms were replaced."""
+        if self._resampled is not None:
+            pl_module.log("train/resampled_atoms", float(self._resampled), sync_dist=True)
 
     @staticmethod
     def _replacements(trainer: Trainer, pl_module: SparseCodingModule, dead: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sparsecode_pl.data import ROWS
 from sparsecode_pl.module import SparseCodingModule
 
 
@@ -21,8 +20,6 @@ class TensorBoardHParams(Callback):
             "batches_per_round": data.batches_per_round,
             "val_split": data.val_split,
         }
-        prefixes = tuple(f"{rows}/" for rows in ROWS)
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefixes)}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(settings, scores, step=trainer.global_step)
+                logger.log_hyperparams(settings, pl_module.scores, step=trainer.global_step)

@@ -6,19 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
-from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter
+from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter, RunCheckpoint
+from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in, newest_run
 from sparsecode_pl.cli.measure import check_measure, run_measurement
 from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.data.registry import available_data, unknown_plugin
 from sparsecode_pl.measurement.run import MeasurementError, check_writable
 from sparsecode_pl.measurement.trainer import run_callbacks
+from sparsecode_pl.utilities.checkpoint import read_checkpoint
 
 _SUMMARIES = {
     "plugins": "list the data and controls that can be measured",
@@ -66,6 +68,8 @@ class SparseCodingCLI(LightningCLI):
 
     def __init__(self, *args: Any, further_commands: dict[str, ArgumentParser] | None = None, **kwargs: Any) -> None:
         self._further_commands = further_commands or {}
+        self._resumed: Path | None = None  # the run folder in which a fit goes on
+        self._purged_step = 0
         super().__init__(*args, **kwargs)
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
@@ -93,9 +97,10 @@ class SparseCodingCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The width comes from the data; the adaptive penalty has a group of its own."""
+        """The width comes from the data; the adaptive penalty and the checkpoints have groups of their own."""
         parser.link_arguments("data", "model.d_model", compute_fn=_width, apply_on="instantiate")
         parser.add_lightning_class_args(AdaptivePenalty, "adaptive_penalty")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line, and keep it for when a checkpoint has been read."""
@@ -103,21 +108,50 @@ class SparseCodingCLI(LightningCLI):
         super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
-        """A checkpoint's settings of the module are defaults: what the command line says goes before them."""
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if not path or not Path(path).is_file():
-            return
+        """Find the checkpoint. Its settings of the module are defaults: what the command line says goes before them."""
+        config = self.config[self.config.subcommand]
         try:
-            settings = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
-        except Exception as error:  # a file of another kind fails in many ways
-            self.parser.error(
-                f"ckpt_path is {path}, and that is no checkpoint ({type(error).__name__}): give the checkpoint of a "
-                "fit, lightning_logs/.../checkpoints/*.ckpt",
-                error,
-            )
+            if config.get("ckpt_path") == "last":
+                self._resume_last(config)
+            path = config.get("ckpt_path")
+            if not path or not Path(path).is_file():
+                return
+            settings = read_checkpoint(path).get("hyper_parameters", {})
+        except (OSError, ValueError) as error:
+            self.parser.error(str(error), error)
         known = {f"model.{name}": value for name, value in settings.items() if name[0] != "_" and name != "d_model"}
         self._parser(self.config.subcommand).set_defaults(known)
         super().parse_arguments(self.parser, self._args)
+        self.config[self.config.subcommand]["ckpt_path"] = path
+
+    def _resume_last(self, config: Any) -> None:
+        """Put the newest checkpoint of the newest run in the place of "last"; a fit goes on in the folder of its run.
+
+        Raises:
+            FileNotFoundError: there is none, and the command is not `fit`, which then begins a run.
+            ValueError: the checkpoint is damaged.
+        """
+        root = config["trainer"]["default_root_dir"] or "."
+        run = newest_run(root)
+        if run is None:
+            if self.config.subcommand != "fit":
+                raise FileNotFoundError(
+                    f"ckpt_path is 'last', but there is no checkpoint in {Path(root, 'lightning_logs')}: fit first, or "
+                    "give the path of a checkpoint"
+                )
+            rank_zero_info(f"ckpt_path is 'last', and there is no checkpoint in {root} yet: a new run begins")
+            config["ckpt_path"] = None
+            return
+        newest, *before = checkpoints_in(run / "checkpoints")
+        try:
+            state = read_checkpoint(newest)
+        except ValueError as error:
+            cure = f"to resume from the one before, {before[0].name}, remove it" if before else "start a new run"
+            raise ValueError(f"{error}. It is the last of {run}: {cure}") from error
+        config["ckpt_path"] = str(newest)
+        if self.config.subcommand == "fit":
+            self._resumed, self._purged_step = run, _steps_logged(state)
+            rank_zero_info(f"resuming {run} from {newest.name}")
 
     def instantiate_classes(self) -> None:
         """Instantiate data, model and trainer; what is wrong with them is said in a line, without a traceback."""
@@ -157,16 +191,23 @@ class SparseCodingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer with callbacks of its own, so that one fit leaves no trace in the next."""
         config = {**copy.deepcopy(dict(self._get(self.config_init, "trainer"))), **kwargs}
-        penalty = self._get(self.config_init, "adaptive_penalty")
-        callbacks = run_callbacks(self.model, penalty, config["enable_progress_bar"] is not False)
+        callbacks = run_callbacks(
+            self.model,
+            self._get(self.config_init, "adaptive_penalty"),
+            config["enable_progress_bar"] is not False,
+            None if config["enable_checkpointing"] is False else self._get(self.config_init, "checkpoint"),
+        )
         if self.subcommand == "predict":
             callbacks.append(CodeWriter())
         if config["logger"] is False:
             self.save_config_callback = None  # there is no folder for it
         if config["logger"] in (None, True):
-            config["logger"] = TensorBoardLogger(
-                config["default_root_dir"] or ".", name="lightning_logs", default_hp_metric=False
-            )
+            again: dict[str, Any] = {}
+            if self._resumed is not None:
+                again = {"version": self._resumed.name, "purge_step": self._purged_step}
+                self.save_config_kwargs["overwrite"] = True
+            root = config["default_root_dir"] or "."
+            config["logger"] = TensorBoardLogger(root, name="lightning_logs", default_hp_metric=False, **again)
         return self._instantiate_trainer(config, callbacks)
 
     def measure(self, **kwargs: Any) -> None:
@@ -174,13 +215,24 @@ class SparseCodingCLI(LightningCLI):
         self.save_config_callback = None  # the configuration is the whole run's, and stands in results.json
         config = dict(self._get(self.config_init, "trainer"))
         penalty = self._get(self.config_init, "adaptive_penalty")
+        checkpoint = self._get(self.config_init, "checkpoint")
         settings = yaml.safe_load(self._parser("measure").dump(self.config["measure"], skip_link_targets=False))
         try:
-            run_measurement(self.model, self.datamodule, config, penalty, self.trainer_class, settings, **kwargs)
+            run_measurement(
+                self.model, self.datamodule, config, penalty, checkpoint, self.trainer_class, settings, **kwargs
+            )
         except MeasurementError as error:
             sys.exit(f"error: {error}")
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
+
+
+def _steps_logged(state: dict[str, Any]) -> int:
+    """The first step whose points in the curves are of batches after a checkpoint."""
+    loops = state["loops"]["fit_loop"]
+    batches = loops["epoch_loop.batch_progress"]["current"]
+    # Within a round, Lightning saves before it counts the batch.
+    return int(loops["epoch_loop.state_dict"]["_batches_that_stepped"] + batches["processed"] - batches["completed"])
 
 
 def _width(data: ActivationDataModule) -> int:

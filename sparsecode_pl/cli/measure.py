@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning import Trainer
 
-from sparsecode_pl.callbacks import AdaptivePenalty
+from sparsecode_pl.callbacks import AdaptivePenalty, RunCheckpoint
 from sparsecode_pl.data import ActivationDataModule, Control
 from sparsecode_pl.measurement.jobs import default_jobs
 from sparsecode_pl.measurement.plan import Plan
@@ -18,7 +18,7 @@ from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import Evaluation
 
 # Arguments that make no difference to the results: a run may be resumed with others.
-_NO_MATTER = ("output", "resume", "jobs", "config")
+_NO_MATTER = ("output", "resume", "jobs", "config", "checkpoint")
 _NO_MATTER_TRAINER = ("enable_progress_bar", "logger", "default_root_dir")
 
 
@@ -84,6 +84,7 @@ def run_measurement(
     data: ActivationDataModule,
     trainer: dict[str, Any],
     penalty: AdaptivePenalty,
+    checkpoint: RunCheckpoint,
     trainer_class: Callable[..., Trainer],
     settings: dict[str, Any],
     *,
@@ -106,6 +107,7 @@ def run_measurement(
         data: what is measured.
         trainer: arguments of the trainer.
         penalty: how the penalty is set.
+        checkpoint: when checkpoints are saved.
         trainer_class: what a trainer is made by.
         settings: the whole configuration, of plain types.
         controls: see `MeasuringTrainer.measure`, as for all that follow.
@@ -132,6 +134,7 @@ def run_measurement(
     make_trainer = partial(
         default_trainer,
         adaptive_penalty=penalty,
+        checkpoint=checkpoint,
         callbacks=callbacks if isinstance(callbacks, list) else [callbacks],
         trainer_class=trainer_class,
         **{name: value for name, value in trainer.items() if name != "logger"},

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sparsecode_pl.data.control import Control
-from sparsecode_pl.data.loader import RowBatches, TrainingBatches, batch_loader
+from sparsecode_pl.data.loader import RoundLoader, RowBatches, TrainingBatches, batch_loader
 from sparsecode_pl.data.old_forms import check_asked, check_data_form
 from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.source import Source, Stream
@@ -49,8 +49,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     Each training epoch is one *round* of `batches_per_round` batches. They are drawn without replacement and pass over
     the rows as often as needed. Every batch is a pure function of `seed`, epoch and index. So the same configuration
-    gives the same batches on one process or eight, and a run that is resumed at the end of an epoch continues as if it
-    had not stopped.
+    gives the same batches on one process or eight, and a run that is resumed continues as if it had not stopped.
 
     Any data can also be the control of other data of the same width.
 
@@ -328,8 +327,15 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     def train_batch(self, epoch: int, index: int) -> Tensor:
         """The training batch number `index` of an epoch, (batch, d_model), as one process alone gets it."""
+        return self._batch(epoch, index, 0, 1)
+
+    def rank_batch(self, epoch: int, index: int) -> Tensor:
+        """This process's share of a training batch, (batch / world_size, d_model); no other rows are read."""
+        return self._batch(epoch, index, self.rank, self.world_size)
+
+    def _batch(self, epoch: int, index: int, rank: int, world_size: int) -> Tensor:
         if self._fresh is not None:
-            return self._fresh.batch(epoch, index, self.global_batch(), 0, 1)
+            return self._fresh.batch(epoch, index, self.global_batch(), rank, world_size)
         n = len(self.train_index)
         size = self.global_batch(n)
         start, stop = index * size, (index + 1) * size
@@ -337,13 +343,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         for turn in range(start // n, (stop - 1) // n + 1):
             first = turn * n
             picks.append(self._shuffled(epoch, turn)[max(start - first, 0) : stop - first])
-        return self.rows[torch.cat(picks)]
-
-    def rank_batch(self, epoch: int, index: int) -> Tensor:
-        """This process's share of a training batch, (batch / world_size, d_model)."""
-        if self._fresh is not None:
-            return self._fresh.batch(epoch, index, self.global_batch(), self.rank, self.world_size)
-        return self.train_batch(epoch, index)[self.rank :: self.world_size]
+        return self.rows[torch.cat(picks)[rank::world_size]]
 
     def _shuffled(self, epoch: int, turn: int) -> Tensor:
         """The training rows in the order of one pass over them; the last order asked for is kept."""
@@ -369,14 +369,14 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """One round of training batches, (batch / world_size, d_model) each."""
-        self.global_batch()
-        dataset = TrainingBatches(self.rank_batch)
-        return batch_loader(dataset, self.batches_per_round, self.num_workers)
+        rows = self.global_batch(None if self._fresh is not None else len(self.train_index))
+        settings = {"batch_size": rows, "seed": self.seed, "training rows": len(self.train_index)}
+        return RoundLoader(TrainingBatches(self.rank_batch), self.batches_per_round, self.num_workers, settings)
 
     def _row_loader(self, index: Tensor) -> DataLoader[tuple[Tensor, Tensor]]:
         # Four times the training batch: scoring needs no gradient, and larger batches share the Gram matrix.
         dataset = RowBatches(self.rows, index, 4 * self.batch_size, self.rank, self.world_size)
-        return batch_loader(dataset, dataset.num_batches, 0)
+        return batch_loader(dataset, dataset.num_batches)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
         """A loader for each of `row_sets`, in their order, which gives each row once, as pairs (index, rows)."""

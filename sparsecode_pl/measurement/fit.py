@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from sparsecode_pl.callbacks import RunCheckpoint
 from sparsecode_pl.data import ActivationDataModule, score_name
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.intervals import Array, take_sums
@@ -24,7 +24,7 @@ from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.measurement.tokens import token_identity
 from sparsecode_pl.measurement.truth import truth_scores
 from sparsecode_pl.module import SparseCodingModule, record_names
-from sparsecode_pl.utilities.files import write_file
+from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO, read_checkpoint
 from sparsecode_pl.utilities.ranks import from_rank_zero, is_shared
 
 TrainerFactory = Callable[[SparseCodingModule, Path], Trainer]
@@ -158,16 +158,14 @@ def _log(trainer: Trainer, prefix: str, scores: Mapping[str, float]) -> None:
 
 
 def _update_checkpoints(trainer: Trainer, dictionary: Dictionary) -> None:
-    """Give the checkpoints of the final dictionary its penalty and card, so that `predict` codes as was scored."""
+    """Give the checkpoint of the final dictionary its penalty and card, so that `predict` codes as was scored."""
     for callback in trainer.checkpoint_callbacks:
-        if not isinstance(callback, ModelCheckpoint):
+        if not isinstance(callback, RunCheckpoint | ModelCheckpoint):
             continue
         for path in {Path(name) for name in (callback.best_model_path, callback.last_model_path) if name}:
-            checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+            checkpoint = read_checkpoint(path)
             state = checkpoint["state_dict"]
             if torch.equal(state["dictionary.atoms"], dictionary.atoms.detach().cpu()):
                 state["dictionary.penalty"] = dictionary.penalty.cpu()
                 checkpoint["card"] = dictionary.card.plain()
-                content = BytesIO()
-                torch.save(checkpoint, content)
-                write_file(path, content.getvalue())
+                AtomicCheckpointIO().save_checkpoint(checkpoint, path)

@@ -40,7 +40,7 @@ def test_the_line_is_taken_away_at_the_end_and_when_a_fit_fails(data, fit, monke
     bar = SparseCodingProgress()
     fit(SparseCodingModule(16, expansion=2, lam=0.1), data, bar, enable_progress_bar=True, max_epochs=1)
     assert bar._line is None
-    monkeypatch.setattr(data, "train_batch", lambda *_: 1 / 0)
+    monkeypatch.setattr(data, "rank_batch", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit(SparseCodingModule(16, expansion=2, lam=0.1), data, bar, enable_progress_bar=True, max_epochs=1)
     assert bar._line is None

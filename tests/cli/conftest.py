@@ -8,6 +8,7 @@ import torch
 from sparsecode_synthetic import SparseLinear
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.cli import main
 from sparsecode_pl.data import generator, write_store
 from sparsecode_pl.module import SparseCodingModule
@@ -81,7 +82,7 @@ def fitted(tmp_path_factory, fit_words) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(fitted) -> str:
     """The checkpoint of that run."""
-    (path,) = (fitted / "checkpoints").glob("*.ckpt")
+    path = checkpoints_in(fitted / "checkpoints")[0]
     return str(path)
 
 

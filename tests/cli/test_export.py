@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.cli import main
 from sparsecode_pl.coding import GreedyCoder
 from sparsecode_pl.dictionary import Dictionary
@@ -45,7 +46,7 @@ def test_the_folder_is_the_one_that_the_fit_has_left(checkpoint, fitted, here):
 def test_coder_and_penalty_for_scoring_go_with_the_dictionary(here, fit_words, small_data):
     coder = ["--model.coder=GreedyCoder", "--model.coder.max_atoms=1"]
     main([*fit_words, *coder, "--model.lam=0.1", "--model.eval_lam=0.2"])
-    (path,) = here.rglob("*.ckpt")
+    path = checkpoints_in(here / "lightning_logs" / "version_0" / "checkpoints")[0]
     main(["export", str(path), "mine"])
     dictionary = Dictionary.from_pretrained(here / "mine")
     assert dictionary.lam == 0.2

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.cli import main
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.module import SparseCodingModule
@@ -28,15 +29,15 @@ def test_fit_again_from_the_configuration_that_was_saved_gives_the_same_dictiona
 
 
 def test_fit_goes_on_from_a_checkpoint(checkpoint, here, fit_words):
-    main([*fit_words, "--trainer.max_epochs=3", f"--ckpt_path={checkpoint}"])
-    assert [path.name for path in here.rglob("*.ckpt")] == ["epoch=2-step=18.ckpt"]
+    main([*fit_words, "--trainer.max_epochs=3", "--adaptive_penalty.tolerance=1e-9", f"--ckpt_path={checkpoint}"])
+    assert [path.name for path in here.rglob("*.ckpt")] == ["round=3-batch=6.ckpt"]
 
 
 def test_without_learning_the_atoms_are_the_first_ones(here, fit_words):
     main([*fit_words, "--model.learn=false", "--model.init=random", "--model.seed=3"])
     saved = Dictionary.from_pretrained(here / "lightning_logs" / "version_0" / "dictionary")
     assert torch.equal(saved.atoms, SparseCodingModule(16, seed=3).dictionary.atoms)
-    (path,) = here.rglob("*.ckpt")
+    path = checkpoints_in(here / "lightning_logs" / "version_0" / "checkpoints")[0]
     assert SparseCodingModule.load_from_checkpoint(path).learn is False
 
 

@@ -1,5 +1,6 @@
 import torch
 
+from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.cli import main
 from sparsecode_pl.coding import load_codes
 from sparsecode_pl.module import SparseCodingModule
@@ -24,7 +25,7 @@ def test_predict_takes_the_penalty_that_it_is_given(checkpoint, here, small, qui
 
 def test_predict_takes_the_coder_of_the_fit(here, fit_words, small, quiet):
     main([*fit_words, "--model.coder=GreedyCoder", "--model.coder.max_atoms=1", "--model.lam=0.1"])
-    (path,) = here.rglob("*.ckpt")
+    path = checkpoints_in(here / "lightning_logs" / "version_0" / "checkpoints")[0]
     main(["predict", *small, *quiet, f"--ckpt_path={path}"])
     codes = load_codes(here / "lightning_logs" / "version_1" / "codes")
     assert codes.crow_indices().diff().max() == 1

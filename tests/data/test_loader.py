@@ -19,7 +19,7 @@ def test_rows_once_each_in_equally_many_batches(n, batch_size, world_size):
 
 
 def test_training_batches_are_asked_for_by_epoch_and_index():
-    loader = batch_loader(TrainingBatches(lambda epoch, index: torch.tensor([epoch, index, 7])), 3, 0)
+    loader = batch_loader(TrainingBatches(lambda epoch, index: torch.tensor([epoch, index, 7])), 3)
     loader.sampler.set_epoch(5)
     assert torch.stack(list(loader)).tolist() == [[5, 0, 7], [5, 1, 7], [5, 2, 7]]
     assert len(loader) == 3

@@ -63,8 +63,10 @@ def test_predict_gives_every_row_with_its_index(numbered):
 def test_lightning_leaves_the_sampler_in_place_under_ddp(numbered, stage):
     # The question is put to Lightning's connector, which asks it of every loader, so that no process need be started.
     connector = trainer(devices=2, strategy="ddp")._data_connector
-    loader = numbered(40, batches_per_round=5).train_dataloader()
+    data = numbered(40, batches_per_round=5)
+    loaders = {RunningStage.TRAINING: data.train_dataloader(), RunningStage.VALIDATING: data.val_dataloader()[0]}
+    loader = loaders.get(stage) or data.predict_dataloader()
     prepared = connector._prepare_dataloader(loader, shuffle=False, mode=stage)
     assert prepared.sampler is loader.sampler
     assert isinstance(prepared.sampler, BatchSampler)
-    assert len(prepared) == 5
+    assert len(prepared) == len(loader)

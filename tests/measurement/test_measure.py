@@ -13,6 +13,7 @@ from PIL import Image
 from sparsecode_control import Gaussian, MatchedGaussian, RandomDictionary, Shuffled
 from torchmetrics import MaxMetric
 
+from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.data import Control, SampledSource, TensorActivations
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import load_results
@@ -297,7 +298,7 @@ def test_predict_codes_at_the_penalty_of_the_table(run, make_data, tmp_path):
     trainer = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2)
     data = make_data()
     (record,) = run(SparseCodingModule(16, expansion=3), data, trainer=trainer, explained_variance=0.9)
-    (checkpoint,) = record.folder.rglob("*.ckpt")
+    checkpoint = checkpoints_in(record.folder / "checkpoints")[0]
     assert record["lam"] != record["train_lam"]
     module = SparseCodingModule.load_from_checkpoint(checkpoint)
     assert module.dictionary.lam == Dictionary.from_checkpoint(checkpoint).lam == record["lam"]
@@ -401,7 +402,7 @@ def test_however_training_stops_the_penalty_is_the_one_that_was_scored(run, make
     trainer = partial(default_trainer, accelerator="cpu", devices=1, callbacks=[Stop()])
     data = make_data()
     (record,) = run(SparseCodingModule(16, expansion=3), data, trainer=trainer)
-    (checkpoint,) = record.folder.rglob("*.ckpt")
+    checkpoint = checkpoints_in(record.folder / "checkpoints")[0]
     for dictionary in (record.dictionary, Dictionary.from_checkpoint(checkpoint)):
         assert dictionary.lam == record["lam"] == record["train_lam"]
         assert float(score(dictionary, data.rows[data.train_index])["L"]) == pytest.approx(record["L"], rel=1e-6)
@@ -411,7 +412,7 @@ def test_however_training_stops_the_penalty_is_the_one_that_was_scored(run, make
 def test_a_checkpoint_at_a_share_has_the_scores_of_that_share_on_its_card(run, make_data):
     trainer = partial(default_trainer, accelerator="cpu", devices=1, max_epochs=2)
     (record,) = run(SparseCodingModule(16, expansion=3), make_data(), trainer=trainer, explained_variance=0.9)
-    (checkpoint,) = record.folder.rglob("*.ckpt")
+    checkpoint = checkpoints_in(record.folder / "checkpoints")[0]
     dictionary = Dictionary.from_checkpoint(checkpoint)
     assert (dictionary.lam, dictionary.card.scores["S1"]) == (record["lam"], record["S1"])
 

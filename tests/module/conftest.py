@@ -94,7 +94,7 @@ class Spy(GreedyCoder, Callback):
 
 
 class Diary(Callback):
-    """Notes, for every batch, the learning rate and the atoms; and those that the training begins with."""
+    """Notes the rate of every step and the atoms after every batch; and those that the training begins with."""
 
     def __init__(self):
         self.rates, self.atoms, self.kept = [], [], []
@@ -103,8 +103,10 @@ class Diary(Callback):
         self.first = pl_module.dictionary.atoms.detach().clone()
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
         self.kept.append(len(trainer.optimizers[0].state))
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.rates.append(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.atoms.append(pl_module.dictionary.atoms.detach().clone())

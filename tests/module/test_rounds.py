@@ -58,7 +58,7 @@ def test_rate_falls_to_zero_within_each_round_and_begins_the_next_anew(diary, sm
 def test_rate_follows_the_optimiser_steps_where_gradients_are_accumulated(diary, small_data, fit):
     data = small_data(batches_per_round=16)
     fit(SparseCodingModule(16, expansion=2, lam=LAM), data, diary, accumulate_grad_batches=2)
-    np.testing.assert_allclose(diary.rates[::2], [*[0.2] * 5, 0.15, 0.1, 0.05])
+    np.testing.assert_allclose(diary.rates, [*[0.2] * 5, 0.15, 0.1, 0.05])
 
 
 def test_each_round_begins_without_the_optimisers_memory(data, diary, fit, objective_stopping):

@@ -33,7 +33,8 @@ def attempt() -> Callable[..., Any]:
         except REFUSALS as error:
             if not _ours(error):
                 raise
-            assert str(error), f"{type(error).__name__} says nothing"
+            if not str(error):
+                raise
             _COUNTS[suite, f"refused ({type(error).__name__})"] += 1
             return None
         _COUNTS[suite, "answered"] += 1

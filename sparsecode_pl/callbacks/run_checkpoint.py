@@ -1,0 +1,191 @@
+"""Checkpoints from which a run goes on as if it had not been interrupted."""
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO
+
+_NAME = re.compile(r"round=(\d+)-batch=(\d+)\.ckpt")
+# SLURM announces a requeue by one of these.
+_REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+class RunCheckpoint(Checkpoint):
+    """Save checkpoints within rounds and at the end of each, and leave in order when the process is told to stop.
+
+    A run that is resumed from one ends as the uninterrupted run does. Checkpoints are written atomically to
+    `checkpoints/` in the log folder, under names such as `round=2-batch=40.ckpt`. Curves are flushed before each, so
+    that they reach as far as the checkpoint does.
+
+    On SIGTERM the batch is finished, a checkpoint is written, and the process leaves with exit code 143. While rows are
+    scored there is nothing to save, and the process leaves at once; the last checkpoint is from before. Lightning's
+    handler of the signal by which SLURM announces a requeue (SIGUSR1) runs between two batches, never within one. In a
+    run on several processes, all of them stop after the same batch, whichever of them got the signal.
+
+    Args:
+        every_n_steps: optimiser steps between two checkpoints within a round; None does not count them.
+        every_n_minutes: minutes between two checkpoints within a round; None saves at the end of rounds alone.
+        keep: checkpoints that are kept, >= 1; older ones are removed.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = 5.0, keep: int = 2) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("keep", keep)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: give at least 1")
+        if every_n_minutes is not None and not every_n_minutes > 0:
+            raise ValueError(f"every_n_minutes is {every_n_minutes}: give a number above 0, or None")
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self.keep = keep
+        self._folder: Path | None = None
+        self._stop = False
+        self._announced: set[int] = set()
+        self._handlers: dict[int, Callable[..., Any]] = {}
+
+    # --- what there is ---------------------------------------------------------------------------------------------
+
+    @property
+    def paths(self) -> list[Path]:
+        """The checkpoints of the run, the newest first."""
+        return [] if self._folder is None else checkpoints_in(self._folder)
+
+    @property
+    def last_model_path(self) -> str:
+        """The newest checkpoint; "" if there is none."""
+        return str(next(iter(self.paths), ""))
+
+    best_model_path = last_model_path  # which Lightning asks for
+
+    # --- when to save ----------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the folder, and have the trainer write atomically and read without running code."""
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        rank_zero_only(self._folder.mkdir)(parents=True, exist_ok=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and take over the signals."""
+        self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        self._stop, self._announced, self._handlers = trainer.received_sigterm, set(), {}
+        if self._folder is None or threading.current_thread() is not threading.main_thread():
+            return
+        # Lightning puts back all handlers at the end. Its own for SIGTERM talks to the other processes at once, who
+        # may be in the middle of something else.
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        for number in _REQUEUE:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._handlers[number] = handler
+                signal.signal(number, self._on_requeue)
+
+    def _on_sigterm(self, number: int, frame: Any) -> None:
+        self._stop = True
+
+    def _on_requeue(self, number: int, frame: Any) -> None:
+        self._announced.add(number)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, if it is time, and leave, if the process was told to."""
+        done = batch_idx + 1
+        if self._folder is None or done % trainer.accumulate_grad_batches or done == trainer.num_training_batches:
+            return  # gradients are waiting, or the round ends here, and it is saved when its rows have been scored
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every > 1 and step % every == 0:
+            return  # Lightning writes the curves of this batch after this, and a checkpoint must not be ahead of them
+        due = self.every_n_steps is not None and step - self._saved_step >= self.every_n_steps
+        if self.every_n_minutes is not None:
+            due |= time.monotonic() - self._saved_time >= 60 * self.every_n_minutes
+        due, stop, *announced = self._of_any(trainer, due, self._stop, *(n in self._announced for n in _REQUEUE))
+        if due or stop or any(announced):
+            self._save(trainer, trainer.current_epoch, done)
+        self._requeue(announced)
+        if stop:
+            self._leave()
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Leave, if the process was told to."""
+        if self._folder is not None and trainer.state.fn == "fit" and self._of_any(trainer, self._stop)[0]:
+            self._leave()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of a round."""
+        if self._folder is None:
+            return
+        self._save(trainer, trainer.current_epoch, int(trainer.num_training_batches))
+        stop, *announced = self._of_any(trainer, self._stop, *(number in self._announced for number in _REQUEUE))
+        self._requeue(announced)
+        if stop and not trainer.should_stop:
+            self._leave()
+
+    @staticmethod
+    def _of_any(trainer: Trainer, *flags: bool) -> list[bool]:
+        """Each flag, set if it is on any process."""
+        if trainer.world_size == 1:
+            return list(flags)
+        values = torch.tensor(flags, dtype=torch.int32, device=trainer.strategy.root_device)
+        return [bool(flag) for flag in trainer.strategy.reduce(values, reduce_op="max").tolist()]
+
+    # --- what is done ----------------------------------------------------------------------------------------------
+
+    def _save(self, trainer: Trainer, round_: int, batches: int) -> None:
+        """Save the state after a batch of a round, both counted from 1 in the name."""
+        folder = self._folder or Path()
+        for logger in trainer.loggers:
+            rank_zero_only(logger.save)()
+        trainer.save_checkpoint(folder / f"round={round_ + 1}-batch={batches}.ckpt")
+        self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        if trainer.is_global_zero:
+            for path in self.paths[self.keep :]:
+                path.unlink(missing_ok=True)
+
+    def _requeue(self, announced: list[bool]) -> None:
+        for number, is_announced in zip(_REQUEUE, announced, strict=True):
+            if is_announced and number in self._handlers:
+                self._announced.discard(number)
+                self._handlers[number](number, None)
+
+    def _leave(self) -> None:
+        kept = f"{self.last_model_path} is safe" if self.paths else "there is no checkpoint yet"
+        rank_zero_info(f"stopped by SIGTERM: {kept}")
+        raise SystemExit(128 + signal.SIGTERM)
+
+
+def checkpoints_in(folder: str | Path) -> list[Path]:
+    """The checkpoints that `RunCheckpoint` wrote to a folder, the newest first."""
+    places = {path: _place(path) for path in Path(folder).glob("*.ckpt")}
+    return sorted((path for path, place in places.items() if place), key=lambda path: _place(path) or (), reverse=True)
+
+
+def newest_run(root: str | Path) -> Path | None:
+    """The newest run folder that has checkpoints, among those that fits wrote below a root folder.
+
+    Args:
+        root: the trainer's `default_root_dir`.
+    """
+    runs = [path for path in Path(root).glob("lightning_logs/version_*") if path.name[8:].isdigit()]
+    runs = sorted(runs, key=lambda path: int(path.name[8:]), reverse=True)
+    return next((run for run in [*runs, Path(root)] if checkpoints_in(run / "checkpoints")), None)
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """Round and batch of a checkpoint, by its name."""
+    match = _NAME.fullmatch(path.name)
+    return None if match is None else (int(match[1]), int(match[2]))
