@@ -110,7 +110,8 @@ class Server:
             words: the command line.
             task: what is run, a key of `TASKS` in `server.py`.
             at: number of the change below the folder at which something befalls it; nothing does if None.
-            fate: what befalls it: it is "killed", the disk is "full", or the file system becomes "read-only".
+            fate: what befalls it: it is "killed", the disk is "full", the file system becomes
+                "read-only", or it gets a signal, such as "SIGTERM".
             after: seconds that it lives on where it is killed; with 0 the change is not made.
             environment: further variables.
         """

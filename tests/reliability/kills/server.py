@@ -6,7 +6,8 @@ It reads requests, a line of JSON each, and answers each with a line of JSON:
 - `{"task": NAME, "words": [...], "folder": PATH, "log": PATH, "environment": {...}, "at": N, "fate": F, "after": S}`
   forks a child, the leader of a process group of its own, and gives its `pid`. The fate befalls it when it sets about
   the N-th change below the folder, so that a slow machine makes no difference to what it has done by then: it is
-  "killed" after S more seconds, the disk is "full", or the file system is "read-only" from then on.
+  "killed" after S more seconds, the disk is "full", the file system is "read-only" from then on, or it gets the signal
+  that is named, such as "SIGTERM".
 - `{"pid": PID}` gives the `status` of a child, or null while it runs: the exit code, or minus the number of the signal.
 """
 
@@ -36,7 +37,7 @@ def sparsecode(words: list[str]) -> None:
     """Run a command."""
     from sparsecode_pl.cli import main
 
-    sys.argv = ["sparsecode", *words]
+    sys.argv = [str(Path(sys.executable).with_name("sparsecode")), *words]  # which other processes are started with
     main(words)
 
 
@@ -57,7 +58,7 @@ def befall(folder: str, number: int | None, fate: str, after: float) -> Callable
     Args:
         folder: its path, absolute.
         number: of the change, from 1; nothing befalls it if None.
-        fate: "killed", "full" or "read-only".
+        fate: "killed", "full", "read-only", or the name of a signal.
         after: seconds to live where it is killed; with 0 the change is not made.
 
     Returns:
@@ -83,6 +84,8 @@ def befall(folder: str, number: int | None, fate: str, after: float) -> Callable
         if made == number:
             if fate == "full":
                 fill(folder)
+            elif fate.startswith("SIG"):
+                os.kill(os.getpid(), signal.Signals[fate])
             elif after == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             else:

@@ -1,0 +1,207 @@
+"""`sparsecode fit --ckpt_path last`, killed and run again: it ends as the run that was not killed, bit for bit."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def words(quiet) -> list[str]:
+    """The command line of a fit of three rounds that saves after every other batch, and goes on where it stopped."""
+    saving = ["--checkpoint.every_n_steps=2", "--trainer.log_every_n_steps=1"]
+    return ["fit", *quiet, "--trainer.max_epochs=3", *saving, "--ckpt_path=last"]
+
+
+def outcome(folder: Path, scalars) -> dict[str, object]:
+    """What a run has learnt: the dictionary, its facts, the final state of the module, and all curves."""
+    (run,) = (folder / "lightning_logs").iterdir()  # a resumed run goes on in its own folder
+    newest = max((run / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    state = torch.load(newest, weights_only=True)
+    (curves,) = scalars(run).values()
+    points = [(tag, step) for tag, step, _ in curves if tag != "epoch"]  # Lightning itself logs this one twice
+    assert len(points) == len(set(points)), "points are doubled"
+    return {
+        "weights": (run / "dictionary" / "dictionary.safetensors").read_bytes(),
+        "facts": json.loads((run / "dictionary" / "dictionary.json").read_text()),
+        "state": {name: value.numpy().tobytes() for name, value in state["state_dict"].items()},
+        "newest": newest.name,
+        "curves": [(tag, step, "nan" if math.isnan(value) else value) for tag, step, value in curves],
+    }
+
+
+def moment(folder: Path) -> str:
+    """Where a run was killed, as far as its files tell."""
+    saved = list(folder.glob("lightning_logs/*/checkpoints/*"))
+    if any(path.suffix == ".partial" for path in saved):
+        return "in the writing of a checkpoint"
+    if not saved:
+        return "before the first checkpoint"
+    newest = max(saved, key=lambda path: path.stat().st_mtime_ns)
+    return "after the end of a round" if "batch=6" in newest.name else "within a round"
+
+
+def finish(server, folder: Path, words: list[str], **environment: str) -> None:
+    last = server.start(folder, *words, **environment)
+    assert last.end() == 0, last.said
+    # Where it was killed before anything was saved, a new run has begun in a folder of its own.
+    for run in (folder / "lightning_logs").iterdir():
+        if not list(run.glob("checkpoints/*.ckpt")):
+            shutil.rmtree(run)
+
+
+@pytest.mark.parametrize("changed", [[], ["--data.num_workers=2"]])
+def test_killed_and_resumed_it_is_the_same_run(server, words, tmp_path, moments, scalars, long, counted, changed):
+    if changed and not long:
+        pytest.skip("long form only")
+    (tmp_path / "whole").mkdir()
+    words = [*words, *changed]
+    uninterrupted = server.start(tmp_path / "whole", *words)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = outcome(tmp_path / "whole", scalars)
+    assert len(whole["curves"]) > 30
+    suite = "kills: fit" + (", 2 loader workers" if changed else "")
+    for trial in range((8 if changed else 20) if long else 2):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        for kill in range(4 if long else 2):
+            if server.start(folder, *words, **moments(uninterrupted.changes // (1 + kill))).died():
+                counted(suite, f"killed {moment(folder)}")
+            else:
+                counted(suite, "ended before the kill")
+        finish(server, folder, words)
+        check_same(outcome(folder, scalars), whole)
+        counted(suite, "ended as the uninterrupted run")
+
+
+def check_same(found: dict[str, object], whole: dict[str, object]) -> None:
+    for name, value in whole.items():
+        assert found[name] == value, name
+
+
+def test_told_to_stop_it_saves_and_leaves_with_a_line(server, words, tmp_path, scalars, long, counted):
+    (tmp_path / "whole").mkdir()
+    uninterrupted = server.start(tmp_path / "whole", *words)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = outcome(tmp_path / "whole", scalars)
+    middle = uninterrupted.changes // 2
+    for at in range(8, uninterrupted.changes - 4, 2) if long else [middle]:
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        stopped = server.start(folder, *words, at=at, fate="SIGTERM")
+        status = stopped.end()
+        assert "Traceback" not in stopped.said, stopped.said
+        assert status in (0, 128 + signal.SIGTERM), stopped.said  # in its last round it ends as it would anyway
+        if status:
+            assert "stopped by SIGTERM: " in stopped.said
+        counted("kills: fit, SIGTERM", "saved and left" if status else "was at its end")
+        finish(server, folder, words)
+        check_same(outcome(folder, scalars), whole)
+        counted("kills: fit, SIGTERM", "ended as the uninterrupted run")
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "fit",
+    "SLURM_NTASKS": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_NODELIST": "here",
+}
+
+
+def test_requeued_by_slurm_it_goes_on(server, words, tmp_path, scalars, long, counted):
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "scontrol"
+    command.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nkill -KILL $PPID\n')
+    command.chmod(0o755)
+    job = {**SLURM, "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    (tmp_path / "whole").mkdir()
+    uninterrupted = server.start(tmp_path / "whole", *words, **job)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = outcome(tmp_path / "whole", scalars)
+    middle = uninterrupted.changes // 2
+    for at in (middle - 8, middle, middle + 8) if long else [middle]:
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        announced = server.start(folder, *words, at=at, fate="SIGUSR1", **job)
+        assert announced.died(), announced.said
+        assert (tmp_path / "asked").read_text() == "requeue 7\n"
+        (tmp_path / "asked").unlink()
+        finish(server, folder, words, **job)
+        check_same(outcome(folder, scalars), whole)
+        counted("kills: fit, requeued by SLURM", "ended as the uninterrupted run")
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_a_loader_worker_that_is_killed_loses_no_checkpoint(server, words, tmp_path, scalars, long, counted):
+    if not long:
+        pytest.skip("long form only")
+    words = [*words, "--data.num_workers=2"]
+    (tmp_path / "whole").mkdir()
+    uninterrupted = server.start(tmp_path / "whole", *words)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = outcome(tmp_path / "whole", scalars)
+    for trial in range(3):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        run = server.start(folder, *words)
+        while not (found := children(run.pid)) and run.status() is None:
+            time.sleep(0.005)
+        time.sleep(0.2 * trial)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found[-1], signal.SIGKILL)
+        status = run.end()
+        if status:
+            assert "worker" in run.said.splitlines()[-2], run.said
+        counted("kills: fit, a loader worker killed", f"status {status}")
+        finish(server, folder, words)
+        check_same(outcome(folder, scalars), whole)
+        counted("kills: fit, a loader worker killed", "ended as the uninterrupted run")
+
+
+@pytest.mark.parametrize("victim", ["both", "second"])
+def test_two_processes(server, words, tmp_path, scalars, long, counted, victim):
+    if not long:
+        pytest.skip("long form only: the second process imports for seconds")
+    words = [*words, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    (tmp_path / "whole").mkdir()
+    uninterrupted = server.start(tmp_path / "whole", *words)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = outcome(tmp_path / "whole", scalars)
+    for trial in range(3):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        run = server.start(folder, *words)
+        while not list(folder.glob("lightning_logs/*/checkpoints/*.ckpt")) and run.status() is None:
+            time.sleep(0.005)
+        time.sleep(0.1 * trial)
+        if victim == "both":
+            run.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(children(run.pid)[0], signal.SIGKILL)
+        counted(f"kills: fit on 2 processes, {victim} killed", f"status {run.end()}")
+        finish(server, folder, words)
+        found = outcome(folder, scalars)
+        assert [point[:2] for point in found["curves"]] == [point[:2] for point in whole["curves"]]
+        for (tag, step, value), (_, _, expected) in zip(found["curves"], whole["curves"], strict=True):
+            assert value == pytest.approx(expected, rel=1e-4), (tag, step)
+        counted(f"kills: fit on 2 processes, {victim} killed", "ended as the uninterrupted run")
