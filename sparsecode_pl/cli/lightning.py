@@ -21,6 +21,7 @@ from sparsecode_pl.data.registry import available_data, unknown_plugin
 from sparsecode_pl.measurement.run import MeasurementError, check_writable
 from sparsecode_pl.measurement.trainer import run_callbacks
 from sparsecode_pl.utilities.checkpoint import read_checkpoint
+from sparsecode_pl.utilities.files import UNWRITABLE
 
 _SUMMARIES = {
     "plugins": "list the data and controls that can be measured",
@@ -162,6 +163,19 @@ class SparseCodingCLI(LightningCLI):
                 self._check_one_layer()
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; of a disk that is full or read-only it is said what is safe, without a traceback."""
+        try:
+            super()._run_subcommand(subcommand)
+        except OSError as error:
+            if error.errno not in (None, *UNWRITABLE):
+                raise
+            paths = (getattr(each, "last_model_path", "") for each in self.trainer.checkpoint_callbacks)
+            saved = next(filter(None, paths), "")
+            safe = f"{saved} is safe; to go on from there, " if saved else ""
+            again = " with --ckpt_path last" if saved else ""
+            self.parser.error(f"{error}; {safe}free some space or make it writable, and run the same{again}", error)
 
     def _check_one_layer(self) -> None:
         layers = self.datamodule.layers

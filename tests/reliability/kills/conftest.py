@@ -158,6 +158,12 @@ def quiet() -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def fit_words(quiet) -> list[str]:
+    """The command line of a fit that saves after every other batch, and goes on where it stopped."""
+    return ["fit", *quiet, "--checkpoint.every_n_steps=2", "--trainer.log_every_n_steps=1", "--ckpt_path=last"]
+
+
+@pytest.fixture(scope="session")
 def measure_words(quiet) -> list[str]:
     """The command line of a measurement of data and a control, one after the other, into the folder `out`."""
     return ["measure", *quiet, "--controls+=Gaussian", "--model.expansion=2", "--jobs=1", "--output=out"]

@@ -91,6 +91,25 @@ def test_a_measurement(server, measure_words, work, fate, long, counted):
         counted("disk: measure", f"{fate}, named, and finished later")
 
 
+def test_a_fit(server, fit_words, work, fate, contents, counted):
+    whole = server.start(work, *fit_words)
+    assert whole.end() == 0, whole.said
+    expected = (work / "lightning_logs" / "version_0" / "dictionary" / "dictionary.safetensors").read_bytes()
+    shutil.rmtree(work / "lightning_logs")
+    run = server.start(work, *fit_words, at=whole.changes // 2, fate=fate)
+    said = message(run)
+    assert FATES[fate] in said
+    saved = list((work / "lightning_logs" / "version_0" / "checkpoints").glob("*.ckpt"))
+    assert saved
+    assert "--ckpt_path last" in said
+    make_room(work)
+    last = server.start(work, *fit_words)
+    assert last.end() == 0, last.said
+    (run,) = (work / "lightning_logs").iterdir()
+    assert (run / "dictionary" / "dictionary.safetensors").read_bytes() == expected
+    counted("disk: fit", f"{fate}, named, and finished later")
+
+
 def test_a_dictionary(server, work, fate, counted):
     import torch
 
