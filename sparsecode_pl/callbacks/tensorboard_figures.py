@@ -46,7 +46,7 @@ class TensorBoardFigures(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 draw = logger.experiment.add_figure
-                step = trainer.global_step
+                step = max(0, trainer.global_step - 1)  # that of the scores
                 draw("coefficients", coefficient_figure(counts, self._histograms[0].edges.cpu().numpy()), step)
                 draw("atom_frequencies", frequency_figure(frequencies), step)
 
