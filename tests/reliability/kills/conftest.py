@@ -160,7 +160,7 @@ def quiet() -> list[str]:
 @pytest.fixture(scope="session")
 def fit_words(quiet) -> list[str]:
     """The command line of a fit that saves after every other batch, and goes on where it stopped."""
-    return ["fit", *quiet, "--checkpoint.every_n_steps=2", "--trainer.log_every_n_steps=1", "--ckpt_path=last"]
+    return ["fit", *quiet, "--checkpoint.every_n_steps=2", "--trainer.log_every_n_steps=2", "--ckpt_path=last"]
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,6 @@ import pytest
 import torch
 
 
-@pytest.fixture
-def words(quiet) -> list[str]:
-    """The command line of a fit of three rounds that saves after every other batch, and goes on where it stopped."""
-    saving = ["--checkpoint.every_n_steps=2", "--trainer.log_every_n_steps=1"]
-    return ["fit", *quiet, "--trainer.max_epochs=3", *saving, "--ckpt_path=last"]
-
-
 def outcome(folder: Path, scalars) -> dict[str, object]:
     """What a run has learnt: the dictionary, its facts, the final state of the module, and all curves."""
     (run,) = (folder / "lightning_logs").iterdir()  # a resumed run goes on in its own folder
@@ -57,27 +50,37 @@ def finish(server, folder: Path, words: list[str], **environment: str) -> None:
             shutil.rmtree(run)
 
 
+@pytest.fixture(scope="module")
+def whole(server, fit_words, tmp_path_factory, scalars) -> tuple[dict[str, object], int]:
+    """What the uninterrupted run has learnt, and how many changes it made."""
+    folder = tmp_path_factory.mktemp("fit") / "whole"
+    folder.mkdir()
+    run = server.start(folder, *fit_words)
+    assert run.end() == 0, run.said
+    found = outcome(folder, scalars)
+    assert len(found["curves"]) > 30
+    return found, run.changes
+
+
 @pytest.mark.parametrize("changed", [[], ["--data.num_workers=2"]])
-def test_killed_and_resumed_it_is_the_same_run(server, words, tmp_path, moments, scalars, long, counted, changed):
+def test_killed_and_resumed_it_is_the_same_run(
+    server, fit_words, whole, tmp_path, moments, scalars, long, counted, changed
+):
     if changed and not long:
         pytest.skip("long form only")
-    (tmp_path / "whole").mkdir()
-    words = [*words, *changed]
-    uninterrupted = server.start(tmp_path / "whole", *words)
-    assert uninterrupted.end() == 0, uninterrupted.said
-    whole = outcome(tmp_path / "whole", scalars)
-    assert len(whole["curves"]) > 30
+    words = [*fit_words, *changed]  # which make no difference to what is learnt
+    expected, changes = whole
     suite = "kills: fit" + (", 2 loader workers" if changed else "")
     for trial in range((8 if changed else 20) if long else 2):
         folder = tmp_path / str(trial)
         folder.mkdir()
         for kill in range(4 if long else 2):
-            if server.start(folder, *words, **moments(uninterrupted.changes // (1 + kill))).died():
+            if server.start(folder, *words, **moments(changes // (1 + kill))).died():
                 counted(suite, f"killed {moment(folder)}")
             else:
                 counted(suite, "ended before the kill")
         finish(server, folder, words)
-        check_same(outcome(folder, scalars), whole)
+        check_same(outcome(folder, scalars), expected)
         counted(suite, "ended as the uninterrupted run")
 
 
@@ -86,24 +89,21 @@ def check_same(found: dict[str, object], whole: dict[str, object]) -> None:
         assert found[name] == value, name
 
 
-def test_told_to_stop_it_saves_and_leaves_with_a_line(server, words, tmp_path, scalars, long, counted):
-    (tmp_path / "whole").mkdir()
-    uninterrupted = server.start(tmp_path / "whole", *words)
-    assert uninterrupted.end() == 0, uninterrupted.said
-    whole = outcome(tmp_path / "whole", scalars)
-    middle = uninterrupted.changes // 2
-    for at in range(8, uninterrupted.changes - 4, 2) if long else [middle]:
+def test_told_to_stop_it_saves_and_leaves_with_a_line(server, fit_words, whole, tmp_path, scalars, long, counted):
+    expected, changes = whole
+    middle = changes // 2
+    for at in range(8, changes - 4, 2) if long else [middle]:
         folder = tmp_path / str(at)
         folder.mkdir()
-        stopped = server.start(folder, *words, at=at, fate="SIGTERM")
+        stopped = server.start(folder, *fit_words, at=at, fate="SIGTERM")
         status = stopped.end()
         assert "Traceback" not in stopped.said, stopped.said
         assert status in (0, 128 + signal.SIGTERM), stopped.said  # in its last round it ends as it would anyway
         if status:
             assert "stopped by SIGTERM: " in stopped.said
         counted("kills: fit, SIGTERM", "saved and left" if status else "was at its end")
-        finish(server, folder, words)
-        check_same(outcome(folder, scalars), whole)
+        finish(server, folder, fit_words)
+        check_same(outcome(folder, scalars), expected)
         counted("kills: fit, SIGTERM", "ended as the uninterrupted run")
 
 
@@ -118,26 +118,23 @@ SLURM = {
 }
 
 
-def test_requeued_by_slurm_it_goes_on(server, words, tmp_path, scalars, long, counted):
+def test_requeued_by_slurm_it_goes_on(server, fit_words, whole, tmp_path, scalars, long, counted):
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "scontrol"
     command.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nkill -KILL $PPID\n')
     command.chmod(0o755)
     job = {**SLURM, "PATH": f"{command.parent}:{os.environ['PATH']}"}
-    (tmp_path / "whole").mkdir()
-    uninterrupted = server.start(tmp_path / "whole", *words, **job)
-    assert uninterrupted.end() == 0, uninterrupted.said
-    whole = outcome(tmp_path / "whole", scalars)
-    middle = uninterrupted.changes // 2
+    expected, changes = whole
+    middle = changes // 2
     for at in (middle - 8, middle, middle + 8) if long else [middle]:
         folder = tmp_path / str(at)
         folder.mkdir()
-        announced = server.start(folder, *words, at=at, fate="SIGUSR1", **job)
+        announced = server.start(folder, *fit_words, at=at, fate="SIGUSR1", **job)
         assert announced.died(), announced.said
         assert (tmp_path / "asked").read_text() == "requeue 7\n"
         (tmp_path / "asked").unlink()
-        finish(server, folder, words, **job)
-        check_same(outcome(folder, scalars), whole)
+        finish(server, folder, fit_words, **job)
+        check_same(outcome(folder, scalars), expected)
         counted("kills: fit, requeued by SLURM", "ended as the uninterrupted run")
 
 
@@ -151,14 +148,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_a_loader_worker_that_is_killed_loses_no_checkpoint(server, words, tmp_path, scalars, long, counted):
+def test_a_loader_worker_that_is_killed_loses_no_checkpoint(server, fit_words, whole, tmp_path, scalars, long, counted):
     if not long:
         pytest.skip("long form only")
-    words = [*words, "--data.num_workers=2"]
-    (tmp_path / "whole").mkdir()
-    uninterrupted = server.start(tmp_path / "whole", *words)
-    assert uninterrupted.end() == 0, uninterrupted.said
-    whole = outcome(tmp_path / "whole", scalars)
+    words = [*fit_words, "--data.num_workers=2"]
+    expected, _ = whole
     for trial in range(3):
         folder = tmp_path / str(trial)
         folder.mkdir()
@@ -173,15 +167,15 @@ def test_a_loader_worker_that_is_killed_loses_no_checkpoint(server, words, tmp_p
             assert "worker" in run.said.splitlines()[-2], run.said
         counted("kills: fit, a loader worker killed", f"status {status}")
         finish(server, folder, words)
-        check_same(outcome(folder, scalars), whole)
+        check_same(outcome(folder, scalars), expected)
         counted("kills: fit, a loader worker killed", "ended as the uninterrupted run")
 
 
 @pytest.mark.parametrize("victim", ["both", "second"])
-def test_two_processes(server, words, tmp_path, scalars, long, counted, victim):
+def test_two_processes(server, fit_words, tmp_path, scalars, long, counted, victim):
     if not long:
         pytest.skip("long form only: the second process imports for seconds")
-    words = [*words, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    words = [*fit_words, "--trainer.devices=2", "--trainer.strategy=ddp"]
     (tmp_path / "whole").mkdir()
     uninterrupted = server.start(tmp_path / "whole", *words)
     assert uninterrupted.end() == 0, uninterrupted.said
