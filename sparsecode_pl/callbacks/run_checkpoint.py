@@ -150,7 +150,7 @@ class RunCheckpoint(Checkpoint):
         folder = self._folder or Path()
         for logger in trainer.loggers:
             rank_zero_only(logger.save)()
-        trainer.save_checkpoint(folder / f"round={round_ + 1}-batch={batches}.ckpt")
+        trainer.save_checkpoint(folder / f"round={round_ + 1}-batch={batches}.ckpt", weights_only=False)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if trainer.is_global_zero:
             for path in self.paths[self.keep :]:

@@ -87,7 +87,10 @@ class SparseCodingCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The subcommands, each with the arguments that do not come from the command line."""
-        return {"measure": {"model", "datamodule"}, **LightningCLI.subcommands()}
+        theirs = LightningCLI.subcommands()
+        # A checkpoint is always read without running code.
+        theirs = {name: arguments | {"weights_only"} for name, arguments in theirs.items()}
+        return {"measure": {"model", "datamodule"}, **theirs}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """The parser of a subcommand, in which `--exact` says the same as `--exact true`, and so does `--truth`."""
