@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO
+from sparsecode_pl.utilities.files import PARTIAL
 
 _NAME = re.compile(r"round=(\d+)-batch=(\d+)\.ckpt")
 # SLURM announces a requeue by one of these.
@@ -77,7 +78,7 @@ class RunCheckpoint(Checkpoint):
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
-        rank_zero_only(self._folder.mkdir)(parents=True, exist_ok=True)
+        rank_zero_only(_prepare)(self._folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and take over the signals."""
@@ -166,6 +167,13 @@ class RunCheckpoint(Checkpoint):
         kept = f"{self.last_model_path} is safe" if self.paths else "there is no checkpoint yet"
         rank_zero_info(f"stopped by SIGTERM: {kept}")
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder, and remove what a process that died has left half written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(f"*.ckpt{PARTIAL}"):
+        path.unlink(missing_ok=True)
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:

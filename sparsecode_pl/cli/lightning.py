@@ -168,17 +168,22 @@ class SparseCodingCLI(LightningCLI):
             self.parser.error(str(error), error)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the command; of a disk that is full or read-only it is said what is safe, without a traceback."""
+        """Run the command; where the disk or a loader process fails, say in a line what is safe and how to go on."""
         try:
             super()._run_subcommand(subcommand)
-        except OSError as error:
-            if error.errno not in (None, *UNWRITABLE):
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno in (None, *UNWRITABLE):
+                reason, cure = str(error), "free some space or make it writable"
+            elif "DataLoader worker" in str(error):
+                reason = f"a loader process was lost, perhaps because memory ran out ({str(error).splitlines()[0]})"
+                cure = "lower data.num_workers"
+            else:
                 raise
             paths = (getattr(each, "last_model_path", "") for each in self.trainer.checkpoint_callbacks)
             saved = next(filter(None, paths), "")
             safe = f"{saved} is safe; to go on from there, " if saved else ""
             again = " with --ckpt_path last" if saved else ""
-            self.parser.error(f"{error}; {safe}free some space or make it writable, and run the same{again}", error)
+            self.parser.error(f"{reason}; {safe}{cure}, and run the same{again}", error)
 
     def _check_one_layer(self) -> None:
         layers = self.datamodule.layers

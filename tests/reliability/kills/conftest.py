@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -41,8 +42,7 @@ class Run:
 
     def status(self) -> int | None:
         """The exit code, or minus the number of the signal that ended it; None while it runs."""
-        answer = self.server.ask({"pid": self.pid})
-        return answer["status"]
+        return self.server.status(self.pid)
 
     def wait(self, seconds: float = _PATIENCE) -> int | None:
         """Wait for the end, at most so many seconds; its status, None if it still runs."""
@@ -88,6 +88,7 @@ class Server:
             [sys.executable, str(_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self._logs, self._started = logs, 0
+        self._running: set[int] = set()
         threads = self._answer()["threads"]
         if threads != 1:
             self.close()
@@ -118,7 +119,16 @@ class Server:
         self._started += 1
         log = self._logs / f"{self._started}.log"
         request = {"task": task, "words": words, "folder": str(folder), "log": str(log), "environment": environment}
-        return Run(self, self.ask({**request, "at": at, "fate": fate, "after": after})["pid"], log)
+        pid = self.ask({**request, "at": at, "fate": fate, "after": after})["pid"]
+        self._running.add(pid)
+        return Run(self, pid, log)
+
+    def status(self, pid: int) -> int | None:
+        """See `Run.status`."""
+        status = self.ask({"pid": pid})["status"]
+        if status is not None:
+            self._running.discard(pid)
+        return status
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request."""
@@ -133,7 +143,10 @@ class Server:
         return answer
 
     def close(self) -> None:
-        """End the server."""
+        """End the server, and the runs that a failed test has left."""
+        for pid in self._running:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
 
