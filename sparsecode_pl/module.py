@@ -277,15 +277,17 @@ class SparseCodingModule(LightningModule):
             ValueError: there is no penalty, or the module was fitted to other data.
         """
         self._check_same_data()
-        if not self.lam.isnan():
-            if self.fixed_lam not in (None, float(self.lam)):  # a resumed run with another lam
-                self.set_penalty(self.fixed_lam, lam_from=float(self.lam))
-            elif self._finished and self._stops_after_one_round:
-                self.trainer.should_stop = True
-            return
-        if self.fixed_lam is None:
-            raise ValueError("lam is None: give a penalty above 0, or add the callback AdaptivePenalty to the trainer")
-        self.set_penalty(self.fixed_lam, lam_from=3 * self.fixed_lam)
+        if self.lam.isnan():
+            if self.fixed_lam is None:
+                raise ValueError(
+                    "lam is None: give a penalty above 0, or add the callback AdaptivePenalty to the trainer"
+                )
+            self.set_penalty(self.fixed_lam, lam_from=3 * self.fixed_lam)
+        elif self.fixed_lam not in (None, float(self.lam)):  # a resumed run with another lam
+            self.set_penalty(self.fixed_lam, lam_from=float(self.lam))
+        elif self._finished and self._stops_after_one_round:
+            self.trainer.should_stop = True
+        self._span = float(self.lam_from), float(self.lam)  # a round that is resumed has no start
 
     def _check_same_data(self) -> None:
         """Refuse data with another mean than that which the dictionary is centred by."""
@@ -313,10 +315,6 @@ class SparseCodingModule(LightningModule):
         }
 
     # --- training --------------------------------------------------------------------------------------------------
-
-    def on_train_start(self) -> None:
-        """Take up the round that a checkpoint was made in: Lightning does not start it anew."""
-        self._span = float(self.lam_from), float(self.lam)
 
     def on_train_epoch_start(self) -> None:
         """Start a round with a fresh optimiser state: the state of the last round would mislead the optimiser."""
@@ -498,7 +496,7 @@ class SparseCodingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the dictionary's card, the scores, and whether training has ended."""
         checkpoint["card"] = self.dictionary.card.plain()
-        checkpoint["scores"] = dict(self.scores)
+        checkpoint["scores"], checkpoint["sums"] = dict(self.scores), dict(self.sums)
         checkpoint["finished"] = self.trainer.should_stop
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -508,7 +506,7 @@ class SparseCodingModule(LightningModule):
             state["dictionary.penalty"] = torch.tensor(self.eval_lam or float(state["lam"]), dtype=torch.float64)
         if "card" in checkpoint:
             self.dictionary.card = Card.from_plain(checkpoint["card"])
-        self.scores = dict(checkpoint.get("scores", {}))
+        self.scores, self.sums = dict(checkpoint.get("scores", {})), dict(checkpoint.get("sums", {}))
         self._finished = bool(checkpoint.get("finished"))
 
 

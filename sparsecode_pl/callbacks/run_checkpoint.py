@@ -4,16 +4,16 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO
+from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO, read_checkpoint
 from sparsecode_pl.utilities.files import PARTIAL
 
 _NAME = re.compile(r"round=(\d+)-batch=(\d+)\.ckpt")
@@ -38,6 +38,9 @@ class RunCheckpoint(Checkpoint):
         every_n_minutes: minutes between two checkpoints within a round; None saves at the end of rounds alone.
         keep: checkpoints that are kept, >= 1; older ones are removed.
 
+    Attributes:
+        seconds_before: how long training had taken before the checkpoint that it was resumed from.
+
     Raises:
         ValueError: an argument is out of its range.
     """
@@ -52,6 +55,8 @@ class RunCheckpoint(Checkpoint):
         self.every_n_minutes = every_n_minutes
         self.keep = keep
         self._folder: Path | None = None
+        self._began: float | None = None
+        self.seconds_before = 0.0
         self._stop = False
         self._announced: set[int] = set()
         self._handlers: dict[int, Callable[..., Any]] = {}
@@ -70,11 +75,20 @@ class RunCheckpoint(Checkpoint):
 
     best_model_path = last_model_path  # which Lightning asks for
 
+    def state_dict(self) -> dict[str, Any]:
+        """How long training has taken."""
+        return {"seconds": self.seconds_before + (0 if self._began is None else time.monotonic() - self._began)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.seconds_before = state_dict["seconds"]
+
     # --- when to save ----------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder, and have the trainer write atomically and read without running code."""
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        self._began, self.seconds_before = None, 0.0
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
@@ -82,7 +96,8 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and take over the signals."""
-        self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        self._began = time.monotonic()
+        self._saved_step, self._saved_time = trainer.global_step, self._began
         self._stop, self._announced, self._handlers = trainer.received_sigterm, set(), {}
         if self._folder is None or threading.current_thread() is not threading.main_thread():
             return
@@ -191,6 +206,28 @@ def newest_run(root: str | Path) -> Path | None:
     runs = [path for path in Path(root).glob("lightning_logs/version_*") if path.name[8:].isdigit()]
     runs = sorted(runs, key=lambda path: int(path.name[8:]), reverse=True)
     return next((run for run in [*runs, Path(root)] if checkpoints_in(run / "checkpoints")), None)
+
+
+def resumable(folder: str | Path) -> tuple[Path, int] | None:
+    """The newest checkpoint that is whole, and the first step whose points in the curves come after it.
+
+    Args:
+        folder: the log folder of a fit.
+    """
+    for path in checkpoints_in(Path(folder) / "checkpoints"):
+        try:
+            return path, steps_logged(read_checkpoint(path))
+        except ValueError as error:
+            rank_zero_warn(f"{error}. The one before it is taken")
+    return None
+
+
+def steps_logged(checkpoint: Mapping[str, Any]) -> int:
+    """The first step whose points in the curves come after a checkpoint."""
+    loops = checkpoint["loops"]["fit_loop"]
+    batches = loops["epoch_loop.batch_progress"]["current"]
+    # Within a round, Lightning saves before it counts the batch.
+    return int(loops["epoch_loop.state_dict"]["_batches_that_stepped"] + batches["processed"] - batches["completed"])
 
 
 def _place(path: Path) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter, RunCheckpoint
-from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in, newest_run
+from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in, newest_run, steps_logged
 from sparsecode_pl.cli.measure import check_measure, run_measurement
 from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.data.registry import available_data, unknown_plugin
@@ -154,7 +154,7 @@ class SparseCodingCLI(LightningCLI):
             raise ValueError(f"{error}. It is the last of {run}: {cure}") from error
         config["ckpt_path"] = str(newest)
         if self.config.subcommand == "fit":
-            self._resumed, self._purged_step = run, _steps_logged(state)
+            self._resumed, self._purged_step = run, steps_logged(state)
             rank_zero_info(f"resuming {run} from {newest.name}")
 
     def instantiate_classes(self) -> None:
@@ -247,14 +247,6 @@ class SparseCodingCLI(LightningCLI):
             sys.exit(f"error: {error}")
         except (OSError, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
-
-
-def _steps_logged(state: dict[str, Any]) -> int:
-    """The first step whose points in the curves are of batches after a checkpoint."""
-    loops = state["loops"]["fit_loop"]
-    batches = loops["epoch_loop.batch_progress"]["current"]
-    # Within a round, Lightning saves before it counts the batch.
-    return int(loops["epoch_loop.state_dict"]["_batches_that_stepped"] + batches["processed"] - batches["completed"])
 
 
 def _width(data: ActivationDataModule) -> int:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.callbacks import RunCheckpoint
+from sparsecode_pl.callbacks.run_checkpoint import resumable
 from sparsecode_pl.data import ActivationDataModule, score_name
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.intervals import Array, take_sums
@@ -36,6 +37,8 @@ _NO_SCORES = ("mean_max", "dead_atoms")
 def fit_subject(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory, plan: Plan) -> Fit:
     """Learn a dictionary of a subject, score it, and write both to a folder.
 
+    Training that was interrupted goes on from the newest checkpoint in the folder.
+
     Args:
         subject: what is fitted.
         seed: of the initial dictionary.
@@ -54,7 +57,8 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     module = subject.module.fresh(seed=seed)
     data = subject.data
     trainer = make_trainer(module, folder)
-    trainer.fit(module, datamodule=data)
+    last = from_rank_zero(lambda: resumable(folder))
+    trainer.fit(module, datamodule=data, ckpt_path=None if last is None else last[0])
     folder = from_rank_zero(lambda: folder)  # other processes may have counted the run folders at another moment
     dictionary = module.dictionary.to(trainer.strategy.root_device)
     counts = {score_name(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}
@@ -88,11 +92,12 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
             raise  # the other processes are waiting for this one
         error = f"{type(reason).__name__}: {reason}"
     dictionary.lam = training["lam"] if error else scores["lam"]
+    before = [saver.seconds_before for saver in trainer.checkpoint_callbacks if isinstance(saver, RunCheckpoint)]
     scores |= data.split.facts | {
         "atoms_alive": alive,
         "num_atoms": dictionary.num_atoms,
-        "rounds": trainer.current_epoch,
-        "seconds": time.perf_counter() - start,
+        "rounds": trainer.fit_loop.epoch_progress.current.processed,
+        "seconds": time.perf_counter() - start + sum(before),
     }
     fit = Fit(
         seed,

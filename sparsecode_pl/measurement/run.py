@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from sparsecode_pl.callbacks.run_checkpoint import resumable
 from sparsecode_pl.data import ActivationDataModule, Control
 from sparsecode_pl.measurement.compare import with_ratios
 from sparsecode_pl.measurement.fit import TrainerFactory, fit_subject
@@ -194,8 +195,9 @@ def measure_subjects(
 
 
 def _fresh(folder: Path, task: Any) -> Fit:
-    """Make a fit, after removing what an interrupted one has left."""
-    rank_zero_only(shutil.rmtree)(folder, ignore_errors=True)
+    """Make a fit, after removing what an interrupted one has left, unless it can be resumed."""
+    if from_rank_zero(lambda: resumable(folder)) is None:
+        rank_zero_only(shutil.rmtree)(folder, ignore_errors=True)
     fit: Fit = task()
     return fit
 

@@ -17,6 +17,7 @@ from sparsecode_pl.callbacks import (
     TensorBoardFigures,
     TensorBoardHParams,
 )
+from sparsecode_pl.callbacks.run_checkpoint import resumable
 from sparsecode_pl.module import SparseCodingModule
 
 #: Maximum rounds, batches between two log entries, and neither scoring nor a summary before training.
@@ -57,7 +58,7 @@ def default_trainer(
     trainer_class: Callable[..., Trainer] = Trainer,
     **settings: Any,
 ) -> Trainer:
-    """The trainer that `sparsecode measure` uses.
+    """The trainer that `sparsecode measure` uses. Where a fit was interrupted, its curves go on from the checkpoint.
 
     Args:
         module: the module to fit.
@@ -75,6 +76,8 @@ def default_trainer(
     elif checkpoint is None:
         checkpoint = RunCheckpoint()
     ours = run_callbacks(module, adaptive_penalty, settings.get("enable_progress_bar") is not False, checkpoint)
-    logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
+    last = resumable(folder)
+    again = {} if last is None else {"purge_step": last[1]}
+    logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False, **again)
     settings = {**TRAINER_DEFAULTS, "logger": logger, **settings}
     return trainer_class(callbacks=[*copy.deepcopy(list(callbacks)), *ours], **copy.deepcopy(settings))

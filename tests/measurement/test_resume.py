@@ -3,10 +3,14 @@ from functools import partial
 
 import pytest
 import torch
+from lightning import Callback
 from sparsecode_control import Gaussian, MatchedGaussian
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sparsecode_pl.callbacks import AdaptivePenalty, RunCheckpoint
 from sparsecode_pl.data import Control, SampledSource
-from sparsecode_pl.measurement import load_results
+from sparsecode_pl.measurement import MeasurementError, load_results
+from sparsecode_pl.measurement import fit as fit_module
 from sparsecode_pl.measurement import run as run_module
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
@@ -28,6 +32,24 @@ def without_seconds(value):
 def content(folder):
     """All that the results file says but for the time it took."""
     return without_seconds(json.loads((folder / "results.json").read_text()))
+
+
+class Crash(Callback):
+    """Ends training with an error when a batch begins, given its number from the beginning of training."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.fit_loop.total_batch_idx == self.batch:
+            raise ZeroDivisionError("the power fails")
+
+
+def curves(run):
+    """The points of all curves of the only fit of a run, without the text and the times of logging."""
+    (events,) = {path.parent for path in run.rglob("events*") if path.parent != run}
+    found = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(point.step, point.value) for point in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
 
 @pytest.fixture
@@ -146,3 +168,34 @@ def test_data_that_are_split_otherwise_are_named(run, words, tmp_path, name, val
     run(module(lam=0.1, d_model=8, learn=False), words(), trainer=TRAINER)
     with pytest.raises(ValueError, match=rf"subjects\[0\].{name} is '?{value}'?, but the run in .* was made with"):
         run(module(lam=0.1, d_model=8, learn=False), words(**{name: value}), resume=tmp_path / "runs" / "version_0")
+
+
+def failing(*_):
+    raise ZeroDivisionError("the power fails")
+
+
+@pytest.mark.parametrize("batch", [3, 8, 10, None])
+def test_a_fit_that_was_interrupted_goes_on_where_it_was(run, make_data, tmp_path, monkeypatch, batch):
+    saver = RunCheckpoint(every_n_steps=2)
+    settings = {"adaptive_penalty": AdaptivePenalty(tolerance=1e-9), "checkpoint": saver, "log_every_n_steps": 5}
+
+    def measured(folder, *callbacks, **resume):
+        trainer = partial(TRAINER, callbacks=callbacks, **settings)
+        return run(module(), make_data(), explained_variance=0.5, trainer=trainer, folder=folder, **resume)
+
+    measured(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        if batch is None:  # in scoring
+            patch.setattr(fit_module, "score_at_shares", failing)
+        with pytest.raises(MeasurementError):
+            measured(tmp_path / "part", Crash(batch))
+    part, whole = tmp_path / "part" / "version_0", tmp_path / "whole" / "version_0"
+    batches = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Crash, "on_train_batch_start", lambda self, trainer, *_: batches.append(trainer.global_step))
+        measured(tmp_path, Crash(None), resume=part)
+    assert content(part) == content(whole)
+    assert curves(part) == curves(whole)
+    (dictionary,) = whole.rglob("dictionary.safetensors")
+    assert checksum(part / dictionary.relative_to(whole)) == checksum(dictionary)
+    assert batches == list(range({3: 2, 8: 8, 10: 8, None: 12}[batch], 12))
