@@ -53,7 +53,7 @@ def test_killed_and_resumed_it_is_the_same_run(server, measure_words, tmp_path, 
     assert uninterrupted.end() == 0, uninterrupted.said
     whole = content(tmp_path / "whole" / "out" / "version_0", scalars)
     assert len(whole) > 15
-    for trial in range(20 if long else 1):
+    for trial in range(10 if long else 1):
         folder = tmp_path / str(trial)
         folder.mkdir()
         run = folder / "out" / "version_0"
