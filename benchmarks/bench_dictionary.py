@@ -27,7 +27,8 @@ from torch.nn.functional import normalize
 
 from sparsecode_pl.coding import Coder, GreedyCoder, LassoCoder, lasso_encode, reconstruct
 from sparsecode_pl.data import ActivationDataModule
-from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
+from sparsecode_pl.gradient import dictionary_gradient
+from sparsecode_pl.optimizer import MeanFieldNewton
 from sparsecode_pl.schedule import penalty_at, rate_at
 
 BATCH, HELD_OUT, NEAR = 1024, 1024, 1.01
@@ -104,11 +105,9 @@ def by_gradient(
     for progress, x in problem.batches(number):
         optimizer.param_groups[0]["lr"] = rate if average else rate * rate_at(progress)
         codes = coder(x, atoms.detach(), penalty_at(progress, 3 * problem.lam, problem.lam))
+        atoms.grad, moments = dictionary_gradient(codes, x - reconstruct(codes, atoms.detach()))
         if isinstance(optimizer, MeanFieldNewton):
-            moments = moments_of(codes)
             optimizer.observe(moments if with_mean else moments * torch.tensor([[0.0], [1.0]]))
-        optimizer.zero_grad()
-        ((x - reconstruct(codes, atoms)).square().sum() / len(x)).backward()
         optimizer.step()
         with torch.no_grad():
             atoms.copy_(normalize(atoms, dim=1))

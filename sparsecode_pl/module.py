@@ -11,14 +11,16 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import Metric
 
 from sparsecode_pl.coding import Coder, GreedyCoder, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.data import BUCKETS, ActivationDataModule, score_name
 from sparsecode_pl.dictionary import BoundDictionary, Card, Dictionary
+from sparsecode_pl.gradient import dictionary_gradient
 from sparsecode_pl.metrics import functional
-from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
+from sparsecode_pl.optimizer import MeanFieldNewton
 from sparsecode_pl.schedule import penalty_at, rate_at
 from sparsecode_pl.scoring import SUMS, AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
 from sparsecode_pl.utilities.seeding import generator
@@ -316,6 +318,11 @@ class SparseCodingModule(LightningModule):
 
     # --- training --------------------------------------------------------------------------------------------------
 
+    def on_train_start(self) -> None:
+        """Keep DDP from averaging the gradient, which `training_step` gives for the rows of all processes."""
+        if isinstance(self.trainer.model, DistributedDataParallel):
+            self.trainer.model.require_backward_grad_sync = False
+
     def on_train_epoch_start(self) -> None:
         """Start a round with a fresh optimiser state: the state of the last round would mislead the optimiser."""
         self._span = float(self.lam_from), float(self.lam)
@@ -333,18 +340,20 @@ class SparseCodingModule(LightningModule):
         first = self._codes is None
         if self._codes is None:
             self._codes = self.coder.bind(self.dictionary.atoms, reuse=False)(x, lam)
-            self._tell_optimizers(self._codes)
-        residual = x - reconstruct(self._codes, self.dictionary.atoms)
+        atoms = self.dictionary.atoms
+        residual = x - reconstruct(self._codes, atoms.detach())
         if first and self._logs_now():
-            self._log_batch(self._codes, residual.detach(), x, lam)
-        return residual.square().sum() / len(x)
+            self._log_batch(self._codes, residual, x, lam)
+        gradient, moments = dictionary_gradient(self._codes, residual, self.trainer.world_size)
+        if first:
+            self._tell_optimizers(moments)
+        # The value is the error of this process's rows, the gradient that of all.
+        return residual.square().sum() / len(x) + ((atoms - atoms.detach()) * gradient).sum()
 
-    def _tell_optimizers(self, codes: Tensor) -> None:
-        """Give the curvature, averaged over all processes, to optimisers that need it."""
-        asking = [optimizer for optimizer in self.trainer.optimizers if isinstance(optimizer, MeanFieldNewton)]
-        if asking:
-            moments = self.trainer.strategy.reduce(moments_of(codes), reduce_op="mean")
-            for optimizer in asking:
+    def _tell_optimizers(self, moments: Tensor) -> None:
+        """Give the curvature to optimisers that need it."""
+        for optimizer in self.trainer.optimizers:
+            if isinstance(optimizer, MeanFieldNewton):
                 optimizer.observe(moments)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:

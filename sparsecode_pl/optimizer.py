@@ -107,7 +107,7 @@ def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Te
     """Solve H step = gradient for H = diag(variances) + mean mean^T."""
     gradient = gradient - (gradient * atoms).sum(1, keepdim=True) * atoms
     # An atom that is never active has a gradient of 0. This keeps its step from being 0 / 0.
-    square = square + 1e-6 * square.mean() + torch.finfo(square.dtype).tiny
+    square = square + 1e-6 * square.mean(dtype=torch.float64).to(square.dtype) + torch.finfo(square.dtype).tiny
     variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)
     ratio = mean / variance
     return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + ratio @ mean)
@@ -127,8 +127,18 @@ def moments_of(codes: Tensor) -> Tensor:
         tensor([[ 0.5000,  3.0000],
                 [ 0.5000, 10.0000]])
     """
-    values = codes.values()
-    sums = values.new_zeros(2, codes.shape[1])
-    sums[0].index_add_(0, codes.col_indices(), values)
-    sums[1].index_add_(0, codes.col_indices(), values.square())
-    return sums / len(codes)
+    return moment_sums(codes.col_indices(), codes.values(), codes.shape[1]) / len(codes)
+
+
+def moment_sums(col: Tensor, values: Tensor, num_atoms: int) -> Tensor:
+    """Sums of each atom's coefficients and of their squares, (2, m), from the entries of codes.
+
+    Args:
+        col: atoms, (nnz,) int64.
+        values: coefficients, (nnz,).
+        num_atoms: m.
+    """
+    sums = values.new_zeros(2, num_atoms)
+    sums[0].index_add_(0, col, values)
+    sums[1].index_add_(0, col, values.square())
+    return sums

@@ -22,8 +22,9 @@ _STREAM = 31
 class LayerStream:
     """Fresh activations of a layer, mixed through a buffer.
 
-    Each process captures its own part of the text. Batches are cheap in the order of an epoch; any other order starts
-    the epoch anew.
+    Each process captures its own part of the text. The rows therefore come in another order on another number of
+    processes, each as often in expectation. Batches are cheap in the order of an epoch; any other order starts the
+    epoch anew.
 
     Args:
         capture: the activations of the text.

@@ -20,7 +20,9 @@ class TransformerActivations(ActivationDataModule):
     takes one. Whole documents are held out, and some token types are left out of training altogether.
 
     With `stream`, activations are computed on the fly during training and mixed through a buffer. The first
-    `num_activations` of the text are then only scored.
+    `num_activations` of the text are then only scored. Each of several GPUs captures its own part of the text. So the
+    order of the activations depends on the number of GPUs, and with it the dictionary; each activation comes as often
+    in expectation. All other data give the same batches on any number of GPUs.
 
     Args:
         model_name_or_path: a name on the Hugging Face hub, a local folder, or `package:NAME/sub/folder` for a folder

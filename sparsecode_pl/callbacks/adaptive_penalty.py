@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -82,7 +83,8 @@ class AdaptivePenalty(Callback):
 
     def _decide(self, trainer: Trainer, pl_module: Any, lam: float, mean_max: float, rounds: int) -> None:
         """Stop, or set the penalty of the next round, given what the last one was trained at and what it gave."""
-        new = self.ratio * mean_max
+        # In float32, so that the order in which processes add does not show.
+        new = float(torch.tensor(self.ratio * mean_max))
         if abs(new - lam) <= self.tolerance * lam:
             rank_zero_info(f"lam has settled at {lam:.4g} after {rounds} rounds")
             trainer.should_stop = True

@@ -1,7 +1,6 @@
 """Codes as sparse CSR tensors, and back to activations."""
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,35 +92,23 @@ def reconstruct(codes: Tensor, atoms: Tensor) -> Tensor:
         tensor([[0., 2.],
                 [0., 0.]])
     """
-    found: Tensor = _Reconstruction.apply(atoms, codes.crow_indices(), codes.col_indices(), codes.values())
-    return found
+    return sum_weighted_rows(codes.crow_indices(), codes.col_indices(), codes.values(), atoms)
 
 
-class _Reconstruction(torch.autograd.Function):
-    """`codes @ atoms`. Its gradient in the atoms, `codes.T @ gradient`, has the same form.
+def transposed(crow: Tensor, col: Tensor, values: Tensor, num_cols: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The three parts of the transpose of a CSR matrix, from its own.
 
-    PyTorch's own backward of `embedding_bag` takes three times as long on the CPU.
+    Args:
+        crow: where each row begins in the other two, and finally their length, (n + 1,) int64.
+        col: columns, (nnz,) int64.
+        values: values, (nnz,).
+        num_cols: number of columns.
     """
-
-    @staticmethod
-    def forward(ctx: Any, atoms: Tensor, crow: Tensor, col: Tensor, values: Tensor) -> Tensor:
-        ctx.save_for_backward(crow, col, values)
-        ctx.num_atoms = len(atoms)
-        return _combine(crow, col, values, atoms)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        crow, col, values = ctx.saved_tensors
-        return _combine(*_transpose(crow, col, values, ctx.num_atoms), gradient), None, None, None
-
-
-def _transpose(crow: Tensor, col: Tensor, values: Tensor, num_cols: int) -> tuple[Tensor, Tensor, Tensor]:
-    """CSR parts of the transpose of a CSR matrix."""
     order = col.argsort(stable=True)
     return row_pointers(col.bincount(minlength=num_cols)), rows_of_entries(crow)[order], values[order]
 
 
-def _combine(crow: Tensor, col: Tensor, values: Tensor, rows: Tensor) -> Tensor:
+def sum_weighted_rows(crow: Tensor, col: Tensor, values: Tensor, rows: Tensor) -> Tensor:
+    """The product of a CSR matrix, given by its three parts, with `rows`, (n, d)."""
     # About ten times as fast as the dense product at the usual densities of codes.
     return embedding_bag(col, rows, crow, per_sample_weights=values, mode="sum", include_last_offset=True)

@@ -1,4 +1,4 @@
-"""All compiled functions: the greedy step, its refinement and the exact solver, for one thread and samples on the CPU.
+"""All compiled functions: greedy step, refinement, exact solver and sums of rows, for one thread and samples on the CPU.
 
 They stand in one file because numba keeps machine code on disk by the file of the function that is called. A change in
 a function of another file would go unnoticed. For the same reason this file imports nothing from this package.
@@ -14,6 +14,10 @@ coefficients. Three things alternate: coordinate descent changes the codes of th
 matrix; rows of the whole Gram matrix bring the correlations of all atoms with the residual up to date; and greedy steps
 add the atoms that the residual still asks for. Each round is more precise than the last, and the duality gap decides
 when to stop.
+
+Where atoms crowd the sphere, many of them can code the same residual, and coordinate descent moves between them for
+thousands of sweeps. For such samples an active-set method takes over. It keeps linearly independent atoms only, solves
+for their codes exactly, and exchanges atoms until no other atom lowers the objective.
 """
 
 from collections.abc import Callable
@@ -32,6 +36,8 @@ _LANES = 16
 _FIRST, _FURTHER = 0.3, 0.1
 # Maximum sweeps between two certificates. A certificate also removes the rounding errors of the sweeps.
 _MAX_SWEEPS = 50
+# An atom counts as dependent on the active atoms if its part outside their span is not longer than this.
+_DEPENDENT = 1e-8
 # The refinement moves each coefficient so many times as far as to the minimum along it. Between 0 and 2 this never
 # raises the objective; above 1 it converges faster where many atoms are active (successive over-relaxation).
 RELAXATION = 1.5
@@ -118,6 +124,18 @@ def _subtract(dot: np.ndarray, row: np.ndarray, a: Any) -> Any:
 
 
 @_compiled()
+def _sort(chosen: np.ndarray, codes: np.ndarray, count: int, cols: np.ndarray, values: np.ndarray) -> None:
+    """Write the first `count` chosen atoms and their codes to the front of `cols` and `values`, by insertion sort."""
+    for i in range(count):
+        atom, value = chosen[i], codes[i]
+        j = i
+        while j > 0 and cols[j - 1] > atom:
+            cols[j], values[j] = cols[j - 1], values[j - 1]
+            j -= 1
+        cols[j], values[j] = atom, value
+
+
+@_compiled()
 def _write_sorted(
     dot: np.ndarray, chosen: np.ndarray, codes: np.ndarray, count: int, cols: np.ndarray, values: np.ndarray
 ) -> None:
@@ -125,14 +143,8 @@ def _write_sorted(
 
     The correlations `dot` are no longer needed and may be overwritten.
     """
-    if count * count <= 4 * len(dot):  # insertion sort
-        for i in range(count):
-            atom, value = chosen[i], codes[i]
-            j = i
-            while j > 0 and cols[j - 1] > atom:
-                cols[j], values[j] = cols[j - 1], values[j - 1]
-                j -= 1
-            cols[j], values[j] = atom, value
+    if count * count <= 4 * len(dot):
+        _sort(chosen, codes, count, cols, values)
     else:  # write them to their places, and read them again in order
         dot[:] = 0
         for i in range(count):
@@ -142,6 +154,31 @@ def _write_sorted(
             if dot[atom] != 0:
                 cols[place], values[place] = atom, dot[atom]
                 place += 1
+
+
+# --- the dictionary step -------------------------------------------------------------------------------------------
+
+
+@kept_on_disk
+@_compiled(fastmath={"contract"})
+def add_weighted_rows(
+    start: np.ndarray, number: np.ndarray, weights: np.ndarray, rows: np.ndarray, sums: np.ndarray
+) -> None:
+    """Add weighted rows to each of several sums, in float64.
+
+    Args:
+        start: where the entries of each sum begin in the next two, and where the last end, (k + 1,).
+        number: which row each entry adds, (nnz,).
+        weights: its weight, (nnz,).
+        rows: the rows, (n, d).
+        sums: what they are added to, (k, d) float64.
+    """
+    for place in range(len(sums)):
+        total = sums[place]
+        for entry in range(start[place], start[place + 1]):
+            row, weight = rows[number[entry]], np.float64(weights[entry])
+            for i in range(len(total)):
+                total[i] += weight * np.float64(row[i])
 
 
 # --- the greedy step -----------------------------------------------------------------------------------------------
@@ -533,4 +570,289 @@ def lasso_rows(
             values[total:],
         )
         total += counts[sample]
+    return total
+
+
+# --- the active set ------------------------------------------------------------------------------------------------
+
+# The active atoms are kept as the product of an orthonormal `basis`, a row for each, and an upper `triangle` (a QR
+# decomposition). Their Gram matrix would square their condition. All is in float64.
+
+
+@_compiled()
+def _solve_triangle(triangle: np.ndarray, num: int, right: np.ndarray, solution: np.ndarray) -> None:
+    for t in range(num - 1, -1, -1):
+        total = right[t]
+        for u in range(t + 1, num):
+            total -= triangle[t, u] * solution[u]
+        solution[t] = total / triangle[t, t]
+
+
+@_compiled()
+def _split(
+    rest: np.ndarray, basis: np.ndarray, triangle: np.ndarray, num: int, along: np.ndarray, weights: np.ndarray
+) -> float:
+    """Split an atom into a combination of the active atoms, with these weights, and a rest orthogonal to them.
+
+    `rest` holds the atom, and receives the rest, whose norm is returned; `along` receives the atom's dot products with
+    the basis.
+    """
+    for t in range(num):
+        along[t] = 0
+    for _ in range(2):  # once is not enough: rounding leaves a part in the span
+        for t in range(num):
+            product = _dot(basis[t], rest)
+            along[t] += product
+            for i in range(len(rest)):
+                rest[i] -= product * basis[t, i]
+    _solve_triangle(triangle, num, along, weights)
+    return np.sqrt(_dot(rest, rest))
+
+
+@_compiled()
+def _append(
+    rest: np.ndarray, outside: float, basis: np.ndarray, triangle: np.ndarray, num: int, along: np.ndarray
+) -> None:
+    """Append an atom that has been split."""
+    for i in range(len(rest)):
+        basis[num, i] = rest[i] / outside
+    for t in range(num):
+        triangle[t, num] = along[t]
+    triangle[num, num] = outside
+
+
+@_compiled()
+def _remove(
+    place: int, basis: np.ndarray, triangle: np.ndarray, active: np.ndarray, values: np.ndarray, num: int
+) -> int:
+    """Remove an active atom, and rotate the basis so that the triangle is one again; returns the number left."""
+    for t in range(place, num - 1):
+        active[t], values[t] = active[t + 1], values[t + 1]
+        for u in range(t + 2):
+            triangle[u, t] = triangle[u, t + 1]
+    for t in range(place, num - 1):
+        length = np.sqrt(triangle[t, t] ** 2 + triangle[t + 1, t] ** 2)
+        cosine, sine = triangle[t, t] / length, triangle[t + 1, t] / length
+        for u in range(t, num - 1):
+            upper, lower = triangle[t, u], triangle[t + 1, u]
+            triangle[t, u], triangle[t + 1, u] = cosine * upper + sine * lower, cosine * lower - sine * upper
+        for i in range(basis.shape[1]):
+            upper, lower = basis[t, i], basis[t + 1, i]
+            basis[t, i], basis[t + 1, i] = cosine * upper + sine * lower, cosine * lower - sine * upper
+    return num - 1
+
+
+@_compiled()
+def _settle(
+    x: np.ndarray,
+    half: float,
+    basis: np.ndarray,
+    triangle: np.ndarray,
+    active: np.ndarray,
+    values: np.ndarray,
+    num: int,
+    along: np.ndarray,
+    weights: np.ndarray,
+    residual: np.ndarray,
+) -> int:
+    """Solve for the codes of the active atoms, and remove atoms until all codes are positive; returns the number left.
+
+    The residual then has the correlation lam / 2 with each of them.
+    """
+    while True:
+        for t in range(num):
+            total = half
+            for u in range(t):
+                total -= triangle[u, t] * weights[u]
+            weights[t] = total / triangle[t, t]
+        for t in range(num):
+            along[t] = _dot(basis[t], x) - weights[t]
+        _solve_triangle(triangle, num, along, values)
+        place = -1
+        for t in range(num):
+            if values[t] <= 0 and (place < 0 or values[t] < values[place]):
+                place = t
+        if place < 0:
+            break
+        num = _remove(place, basis, triangle, active, values, num)
+    for i in range(len(x)):
+        residual[i] = x[i]
+    for t in range(num):
+        for i in range(len(x)):
+            residual[i] -= along[t] * basis[t, i]
+    return num
+
+
+@_compiled()
+def _best_atom(atoms: np.ndarray, residual: np.ndarray) -> Any:
+    """The atom of the largest correlation with the residual, the first of equals."""
+    place, top = 0, _dot(atoms[0], residual)
+    for atom in range(1, len(atoms)):
+        dot = _dot(atoms[atom], residual)
+        if dot > top:
+            place, top = atom, dot
+    return place
+
+
+@_compiled()
+def _exchange(
+    x: np.ndarray,
+    atoms: np.ndarray,
+    half: float,
+    tol: float,
+    max_steps: int,
+    start_atoms: np.ndarray,
+    start_codes: np.ndarray,
+    active: np.ndarray,
+    values: np.ndarray,
+) -> Any:
+    """Find the exact code of one sample by exchanges in its active set.
+
+    The residual of the exact codes is the point nearest to x whose correlations are at most lam / 2. This is a
+    quadratic program, here solved by the dual method of Goldfarb and Idnani (1983). Between steps the codes of the
+    active atoms are exact. Each step takes in the atom of the largest correlation: its code grows until its correlation
+    is lam / 2, and active atoms whose codes fall to 0 on the way are removed. So each step lowers the objective, and
+    the active atoms, being independent, are never more than the dimensions.
+
+    Args:
+        x: the sample in float64, (d,).
+        atoms: (m, d).
+        half: lam / 2.
+        tol: relative duality gap to reach, > 0.
+        max_steps: maximum steps.
+        start_atoms: atoms to start from, of which dependent ones are left out.
+        start_codes: their codes, > 0; atoms of large codes are taken first.
+        active: receives the active atoms, (min(m, d),).
+        values: receives their codes, > 0, (min(m, d),).
+
+    Returns:
+        Number of active atoms, and number of steps.
+    """
+    room, width = len(active), len(x)
+    basis, triangle = np.zeros((room, width)), np.zeros((room, room))
+    along, weights = np.zeros(room), np.zeros(room)
+    rest, residual = np.zeros(width), np.zeros(width)
+    num = 0
+    left = start_codes.copy()
+    for _ in range(len(left)):
+        place = 0
+        for t in range(len(left)):
+            if left[t] > left[place]:
+                place = t
+        left[place] = 0
+        if num < room:
+            for i in range(width):
+                rest[i] = atoms[start_atoms[place], i]
+            outside = _split(rest, basis, triangle, num, along, weights)
+            if outside > _DEPENDENT:
+                _append(rest, outside, basis, triangle, num, along)
+                active[num] = start_atoms[place]
+                num += 1
+    num = _settle(x, half, basis, triangle, active, values, num, along, weights, residual)
+    rounding = 4 * np.finfo(np.float64).eps * np.sqrt(_dot(x, x))
+    for steps in range(max_steps):
+        atom = _best_atom(atoms, residual)
+        excess = _dot(atoms[atom], residual) - half
+        # The relative gap is at most excess / (excess + half). Half of tol is left to the rounding of the codes.
+        if excess <= max(tol / 2 * (excess + half), rounding):
+            return num, steps
+        while True:
+            for i in range(width):
+                rest[i] = atoms[atom, i]
+            outside = _split(rest, basis, triangle, num, along, weights)
+            step, place = np.inf, -1
+            if outside > _DEPENDENT and num < room:
+                step = excess / outside**2
+            for t in range(num):
+                if weights[t] > 0 and values[t] < step * weights[t]:
+                    step, place = values[t] / weights[t], t
+            if place < 0:
+                break
+            for t in range(num):
+                values[t] -= step * weights[t]
+            excess -= step * outside**2
+            num = _remove(place, basis, triangle, active, values, num)
+        if step == np.inf:  # rounding hides what is left to do
+            return num, steps
+        _append(rest, outside, basis, triangle, num, along)
+        active[num] = atom
+        num = _settle(x, half, basis, triangle, active, values, num + 1, along, weights, residual)
+    return num, max_steps
+
+
+@kept_on_disk
+@_compiled()
+def exchange_rows(
+    x: np.ndarray,
+    atoms: np.ndarray,
+    half: Any,
+    tol: float,
+    max_iter: int,
+    counts: np.ndarray,
+    gaps: np.ndarray,
+    iterations: np.ndarray,
+    old_cols: np.ndarray,
+    old_values: np.ndarray,
+    cols: np.ndarray,
+    values: np.ndarray,
+) -> int:
+    """Bring the codes of `lasso_rows` to the tolerance where they miss it.
+
+    Args:
+        x: the samples, (n, d).
+        atoms: (m, d).
+        half: lam / 2, of the dtype of `x`.
+        tol: relative duality gap to reach, > 0.
+        max_iter: maximum iterations per sample.
+        counts: number of codes of each sample, (n,); it is updated.
+        gaps: relative duality gap of each sample, (n,); it is updated.
+        iterations: number of iterations of each sample, (n,); steps are added to it.
+        old_cols: atoms, sample by sample.
+        old_values: their codes, > 0.
+        cols: receives the atoms, sample by sample, ascending within each; may have to hold min(m, d) more for each
+            sample that misses the tolerance.
+        values: receives their codes likewise.
+
+    Returns:
+        The number of all codes.
+    """
+    room = min(atoms.shape)
+    active, exact, near = np.empty(room, np.int64), np.empty(room), np.empty(room)
+    codes = np.empty(room, values.dtype)
+    eps = np.finfo(values.dtype).eps
+    first, total = 0, 0
+    for sample in range(len(x)):
+        last = first + counts[sample]
+        # Below this gap, rounding the codes to their dtype may undo what the exchange gains.
+        limit = eps * np.sqrt(_dot(x[sample], x[sample].astype(np.float64))) / half
+        better = False
+        if gaps[sample] > max(tol, limit) and iterations[sample] < max_iter:
+            num, steps = _exchange(
+                x[sample].astype(np.float64),
+                atoms,
+                np.float64(half),
+                tol,
+                max_iter - iterations[sample],
+                old_cols[first:last],
+                old_values[first:last],
+                active,
+                exact,
+            )
+            iterations[sample] += steps
+            residual = x[sample].astype(np.float64)
+            for t in range(num):
+                codes[t] = exact[t]
+                for i in range(len(residual)):
+                    residual[i] -= np.float64(codes[t]) * atoms[active[t], i]
+            place = _best_atom(atoms, residual)
+            gap = _relative_gap(x[sample], atoms, active, codes, near, num, place, np.float64(half))
+            better = gap < gaps[sample]
+        if better:
+            gaps[sample], counts[sample] = gap, num
+            _sort(active, codes, num, cols[total:], values[total:])
+        else:
+            for t in range(first, last):
+                cols[total + t - first], values[total + t - first] = old_cols[t], old_values[t]
+        total += counts[sample]
+        first = last
     return total

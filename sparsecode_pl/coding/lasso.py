@@ -24,7 +24,8 @@ class LassoCodes(NamedTuple):
         codes: sparse CSR (n, m), all values > 0, dtype of x, int64 indices ascending in each row.
         gap: duality gap of each sample over its objective, (n,) float64, >= 0 up to rounding; 0 where x is 0. The
             minimum of the objective is lower by at most this share.
-        iterations: iterations of each sample, (n,) int64: coordinate descent sweeps (numba) or gradient steps (torch).
+        iterations: iterations of each sample, (n,) int64: coordinate descent sweeps (numba) or gradient steps (torch),
+            and steps of the active set.
     """
 
     codes: Tensor
@@ -53,8 +54,14 @@ def lasso_encode(
     excess of the objective over its minimum. A sample is done once its gap is at most `tol` times P. Several codes may
     reach the same minimum, for instance where atoms are equal.
 
-    In float32, rounding may keep the gap above 1e-6 ||x|| / lam; smaller tolerances need float64. Autocast and products
-    of lower precision, such as TF32, are switched off during the call.
+    Coordinate descent (numba) or accelerated gradient steps (torch) find the codes of most samples. Where many atoms
+    are nearly equal, both need thousands of iterations. An active-set method then takes over (Goldfarb and Idnani 1983,
+    on the dual problem). It works in float64, and at most d of the codes that it finds are not zero.
+
+    The codes have the dtype of x. In float32, their rounding alone may leave a gap of 1e-6 ||x|| / lam; smaller
+    tolerances need float64. `gap` is always that of the codes returned. A sample that does not reach `tol` gets the
+    best codes found, and a warning says how many there are. Autocast and products of lower precision, such as TF32, are
+    switched off during the call.
 
     Args:
         x: activations, centred, (n, d) float32 or float64.

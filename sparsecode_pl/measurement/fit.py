@@ -96,7 +96,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     scores |= data.split.facts | {
         "atoms_alive": alive,
         "num_atoms": dictionary.num_atoms,
-        "rounds": trainer.fit_loop.epoch_progress.current.processed,
+        "rounds": trainer.fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
         "seconds": time.perf_counter() - start + sum(before),
     }
     fit = Fit(

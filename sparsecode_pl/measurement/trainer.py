@@ -77,7 +77,7 @@ def default_trainer(
         checkpoint = RunCheckpoint()
     ours = run_callbacks(module, adaptive_penalty, settings.get("enable_progress_bar") is not False, checkpoint)
     last = resumable(folder)
-    again = {} if last is None else {"purge_step": last[1]}
+    again: dict[str, Any] = {} if last is None else {"purge_step": last[1]}
     logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False, **again)
     # Where SLURM announces a requeue, Lightning saves to the root folder, and any other fit would go on from there.
     settings = {**TRAINER_DEFAULTS, "logger": logger, **settings, "default_root_dir": folder}

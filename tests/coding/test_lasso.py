@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import nnls
 from sklearn.linear_model import Lasso
 
 from sparsecode_pl.coding import csr_codes, greedy_encode, lasso_encode, threads
@@ -228,13 +229,131 @@ def test_working_sets_grow_beyond_their_first_room():
     assert gap.max() <= 1e-4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_agrees_with_cpu():
-    x, atoms = problem(300, 500, 32, seed=13)
-    cpu, gpu = lasso_encode(x, atoms, 0.5), lasso_encode(x.cuda(), atoms.cuda(), 0.5)
-    assert gpu.codes.device.type == gpu.gap.device.type == "cuda"
+# Sweeps or gradient steps in 16 dimensions or fewer, after which the active set takes over.
+PATIENCE = {"numba": 50, "torch": 200}
+
+
+def certificate(x, atoms, codes, lam):
+    """Relative duality gap of each sample, and the correlations of the residual, in float64."""
+    x, atoms, codes = x.double(), atoms.double(), codes.to_dense().double()
+    residual = x - codes @ atoms
+    dots = residual @ atoms.T
+    theta = residual * (lam / 2 / dots.amax(1).clamp(min=1e-300)).clamp(max=1)[:, None]
+    primal = residual.square().sum(1) + lam * codes.sum(1)
+    return (primal - x.square().sum(1) + (x - theta).square().sum(1)) / primal, dots
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lam", [0.1, 0.01, 0.001])
+def test_every_sample_reaches_the_gap_where_atoms_crowd_the_sphere(backend, lam):
+    x, atoms = problem(200, 512, 16, seed=15)
+    codes, gap, iterations = lasso_encode(x, atoms, lam, backend=backend)
+    true_gap, _ = certificate(x, atoms, codes, lam)
+    assert true_gap.max() <= 1.0001e-4
+    torch.testing.assert_close(gap, true_gap, atol=1e-10, rtol=0)
+    exchanged = iterations > PATIENCE[backend]
+    assert exchanged.sum() > 150
+    assert codes.crow_indices().diff()[exchanged].max() <= 16
+    assert iterations.max() <= PATIENCE[backend] + 100
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("m", "d"), [(40, 1), (200, 2), (300, 8)])
+def test_codes_that_exchanges_find_are_optimal(backend, m, d):
+    x, atoms = problem(20, m, d, seed=16)
+    codes = lasso_encode(x, atoms, 1e-3, tol=1e-9, backend=backend).codes
+    dots = certificate(x, atoms, codes, 1e-3)[1]
+    assert dots.max() <= 0.5e-3 * (1 + 1e-8)  # no atom would lower the objective
+    in_use = codes.to_dense() > 0
+    torch.testing.assert_close(dots[in_use], torch.full_like(dots[in_use], 0.5e-3), atol=1e-11, rtol=0)
+
+
+def nearest_point(x, atoms, half):
+    """The point nearest to x whose correlations are at most `half`: the residual of the exact codes.
+
+    Least-distance programming by non-negative least squares (Lawson and Hanson 1974, chapter 23).
+    """
+    last = atoms @ x - half
+    system = np.concatenate([-atoms.T, last[None]])
+    target = np.append(np.zeros(len(x)), 1.0)
+    rest = system @ nnls(system, target, maxiter=10**4)[0] - target
+    return x - rest[:-1] / rest[-1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lam", [1.0, 0.1, 0.01])
+def test_the_residual_is_the_point_that_non_negative_least_squares_finds(backend, lam):
+    x, atoms = problem(10, 60, 5, seed=17)
+    codes = lasso_encode(x, atoms, lam, tol=1e-10, backend=backend).codes
+    expected = np.stack([nearest_point(row, atoms.numpy(), lam / 2) for row in x.numpy()])
+    torch.testing.assert_close(x - codes.to_dense() @ atoms, torch.from_numpy(expected), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("apart", [0, 1e-12, 1e-8, 1e-4])
+def test_atoms_that_are_nearly_equal_do_not_keep_samples_from_the_gap(backend, apart):
+    x, atoms = problem(20, 100, 6, seed=18)
+    near = torch.nn.functional.normalize(atoms + apart * problem(1, 100, 6, seed=19)[1], dim=1)
+    many = torch.cat([near, atoms])
+    x[0] = 0
+    x[1] = -atoms.sum(0)
+    codes, gap, iterations = lasso_encode(x, many, 1e-3, backend=backend)
+    assert gap.max() <= 1e-4
+    assert codes.to_dense()[0].max() == 0
+    assert (iterations > PATIENCE[backend]).sum() > 10
+    single = lasso_encode(x, atoms, 1e-3, backend=backend).codes
     torch.testing.assert_close(
-        objective(x, atoms, gpu.codes.cpu(), 0.5), objective(x, atoms, cpu.codes, 0.5), rtol=1e-4, atol=0
+        objective(x, many, codes, 1e-3), objective(x, atoms, single, 1e-3), rtol=2e-4 + 10 * apart, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_samples_outside_the_cone_of_the_atoms_have_no_codes(backend):
+    x, atoms = problem(10, 300, 4, seed=20)
+    codes, gap, _ = lasso_encode(-x.abs(), atoms.abs(), 1e-3, backend=backend)
+    assert codes.values().numel() == 0
+    assert gap.abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore:.*stopped at a relative duality gap")
+def test_in_float32_exchanges_go_as_far_as_rounding_lets_them_and_the_gap_says_how_far(backend):
+    x, atoms = problem(40, 512, 16, seed=21, dtype=torch.float32)
+    for lam in (1e-2, 1e-3, 1e-4):
+        codes, gap, _ = lasso_encode(x, atoms, lam, backend=backend)
+        true_gap, _ = certificate(x, atoms, codes, lam)
+        torch.testing.assert_close(gap, true_gap, atol=1e-5, rtol=1e-2)
+        assert (true_gap <= (3e-7 * x.norm(dim=1) / lam).clamp(min=1.1e-4)).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_exchanges_stop_at_max_iter_and_the_gap_says_what_is_missing(backend):
+    x, atoms = problem(10, 512, 16, seed=22)
+    most = PATIENCE[backend] + 3
+    with pytest.warns(UserWarning, match=f"raise max_iter from {most}"):
+        codes, gap, iterations = lasso_encode(x, atoms, 1e-3, max_iter=most, backend=backend)
+    assert iterations.max() == most
+    torch.testing.assert_close(gap, certificate(x, atoms, codes, 1e-3)[0], atol=1e-10, rtol=0)
+
+
+def test_exchanges_give_the_same_codes_each_time_and_with_both_backends():
+    x, atoms = problem(40, 400, 12, seed=23)
+    one, again = (lasso_encode(x, atoms, 1e-3).codes for _ in range(2))
+    assert torch.equal(one.values(), again.values())
+    other = lasso_encode(x, atoms, 1e-3, backend="torch", tol=1e-8).codes
+    ours = lasso_encode(x, atoms, 1e-3, tol=1e-8).codes
+    torch.testing.assert_close(objective(x, atoms, ours, 1e-3), objective(x, atoms, other, 1e-3), rtol=1e-8, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("m", "d", "lam"), [(500, 32, 0.5), (512, 16, 0.001)])
+def test_gpu_agrees_with_cpu(m, d, lam):
+    x, atoms = problem(300, m, d, seed=13)
+    cpu, gpu = lasso_encode(x, atoms, lam), lasso_encode(x.cuda(), atoms.cuda(), lam)
+    assert gpu.codes.device.type == gpu.gap.device.type == "cuda"
+    assert gpu.gap.max() <= 1e-4
+    torch.testing.assert_close(
+        objective(x, atoms, gpu.codes.cpu(), lam), objective(x, atoms, cpu.codes, lam), rtol=1e-4, atol=0
     )
 
 

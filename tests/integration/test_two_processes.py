@@ -156,12 +156,13 @@ def test_a_fit_in_two_processes_logs_once_what_a_fit_in_one_logs(folder):
     assert len(list((folder / "fit_2").rglob("*.ckpt"))) == 2  # the last two
     for tag in ["lam", *(f"{rows}/{score}" for rows in ("train", "heldout") for score in SCORES)]:
         assert len(found[tag]) == len(expected[tag]), tag
-        assert found[tag][-1].value == pytest.approx(expected[tag][-1].value, rel=0.01), tag
+        assert [each.step for each in found[tag]] == [each.step for each in expected[tag]], tag
+        assert [each.value for each in found[tag]] == pytest.approx([each.value for each in expected[tag]]), tag
     atoms = [
         Dictionary.from_pretrained(folder / f"fit_{number}" / "lightning_logs/version_0/dictionary").atoms
         for number in (2, 1)
     ]
-    assert (atoms[0] * atoms[1]).sum(1).mean() > 0.999
+    assert torch.equal(*atoms)
 
 
 def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(folder):
@@ -170,9 +171,10 @@ def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(folder):
     for record, other in zip(found, expected, strict=True):
         assert record["explained_variance"] >= 0.9
         for score in [*SCORES, "lam", "heldout_S1", "heldout_lam", "exact_S1", "heldout_exact_L_norm"]:
-            assert record[score] == pytest.approx(other[score], rel=0.01), score
+            close = 1e-6 if "exact" in score else 1e-9  # the exact solver may end a sweep sooner or later
+            assert record[score] == pytest.approx(other[score], rel=close), score
         for gap in ("coding_gap", "heldout_coding_gap"):
-            assert record[gap] == pytest.approx(other[gap], abs=0.002), gap
+            assert record[gap] == pytest.approx(other[gap], abs=1e-6), gap
 
 
 def test_text_in_two_processes_has_the_scores_and_the_intervals_of_one(folder):

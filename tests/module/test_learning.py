@@ -92,17 +92,6 @@ def test_streamed_batches_train_and_fixed_rows_are_scored(diary, small_data, fit
     assert float(run.callback_metrics["train/L"]) == pytest.approx(objective(x, module.dictionary.atoms, LAM), rel=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.float32), ("64-true", torch.float64)])
-def test_other_precisions_keep_unit_atoms_and_learn_as_well(data, precision, dtype, fit):
-    runs = {}
-    for name in ("32-true", precision):
-        module = SparseCodingModule(16, expansion=4, lam=LAM)
-        runs[name] = fit(module, data, precision=name).callback_metrics
-    assert module.dictionary.atoms.dtype == dtype
-    torch.testing.assert_close(module.dictionary.atoms.norm(dim=1), torch.ones(64, dtype=dtype), atol=1e-5, rtol=0)
-    assert float(runs[precision]["train/L"]) == pytest.approx(float(runs["32-true"]["train/L"]), rel=0.02)
-
-
 def test_the_start_is_drawn_fresh_where_the_data_streams(small_data, fit, standardised):
     module, data = SparseCodingModule(16, expansion=2, lam=LAM), small_data(stream=True)
     directions = []

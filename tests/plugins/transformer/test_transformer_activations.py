@@ -405,6 +405,20 @@ def test_processes_capture_other_sequences_and_get_as_many_batches(small, text, 
     assert all(seen)
 
 
+def test_a_stream_on_two_processes_differs_in_order_but_not_in_expectation(small, text):
+    stream, passes = activations(small, text, **STREAM).source.stream, 10
+    fresh = int(stream._capture.fresh({}).keep.sum())
+    number = passes * fresh // 32
+    alone = torch.cat([stream.batch(0, index, 32, 0, 1) for index in range(number)])
+    shares = [torch.cat([stream.batch(0, index, 32, rank, 2) for index in range(number)]) for rank in range(2)]
+    together = torch.cat(shares)
+    assert alone.shape == together.shape
+    assert not torch.equal(alone[:32].sort(0).values, torch.cat([share[:16] for share in shares]).sort(0).values)
+    error = alone.std(0) / 20  # whole passes have the same mean, so only what is begun and not ended differs
+    assert ((alone.mean(0) - together.mean(0)).abs() < error).all()
+    torch.testing.assert_close(together.T.cov(), alone.T.cov(), rtol=0.1, atol=0.05 * float(alone.var(0).max()))
+
+
 def test_a_share_depends_on_the_place_alone(small, text):
     stream, other = (activations(small, text, **STREAM).source.stream for _ in range(2))
     places = [(0, 0, 32, 0, 2), (0, 0, 32, 1, 2), (0, 1, 32, 0, 2), (0, 1, 16, 0, 1)]
