@@ -151,6 +151,12 @@ class RunCheckpoint(Checkpoint):
         if stop and not trainer.should_stop:
             self._leave()
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what Lightning saved for a requeue: any later fit in the root folder would go on from there."""
+        if self._folder is not None and trainer.is_global_zero:
+            for path in Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"):
+                path.unlink(missing_ok=True)
+
     @staticmethod
     def _of_any(trainer: Trainer, *flags: bool) -> list[bool]:
         """Each flag, set if it is on any process."""

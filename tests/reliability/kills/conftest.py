@@ -221,3 +221,16 @@ def _scalars(folder: Path) -> dict[str, list[tuple[str, int, float]]]:
 def scalars() -> Callable[[Path], dict[str, list[tuple[str, int, float]]]]:
     """Reads the curves below a folder."""
     return _scalars
+
+
+@pytest.fixture(scope="session")
+def job(tmp_path_factory) -> dict[str, str]:
+    """The variables of a job of SLURM, whose `scontrol` kills the process that asks it for a requeue."""
+    command = tmp_path_factory.mktemp("bin") / "scontrol"
+    command.write_text("#!/bin/sh\necho asked scontrol to $1 $2\nkill -KILL $PPID\n")
+    command.chmod(0o755)
+    numbers = {"JOB_ID": "7", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    path = f"{command.parent}:{os.environ['PATH']}"
+    return {f"SLURM_{name}": value for name, value in {**numbers, "JOB_NAME": "fit", "NODELIST": "here"}.items()} | {
+        "PATH": path
+    }

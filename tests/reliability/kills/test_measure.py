@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from sparsecode_pl import load_results
@@ -70,3 +71,23 @@ def test_killed_and_resumed_it_is_the_same_run(server, measure_words, tmp_path, 
         assert last.end() == 0, last.said
         assert content(run, scalars) == whole
         counted("kills: measure", "ended as the uninterrupted run")
+
+
+def test_requeued_by_slurm_no_fit_goes_on_from_another(server, measure_words, tmp_path, scalars, job, long, counted):
+    if not long:
+        pytest.skip("long form only")
+    (tmp_path / "whole").mkdir()
+    uninterrupted = server.start(tmp_path / "whole", *measure_words, **job)
+    assert uninterrupted.end() == 0, uninterrupted.said
+    whole = content(tmp_path / "whole" / "out" / "version_0", scalars)
+    for share in (0.2, 0.7):
+        folder = tmp_path / str(share)
+        folder.mkdir()
+        announced = server.start(folder, *measure_words, at=int(share * uninterrupted.changes), fate="SIGUSR1", **job)
+        assert announced.died(), announced.said
+        assert "asked scontrol to requeue 7" in announced.said
+        run = folder / "out" / "version_0"
+        last = server.start(folder, *measure_words, f"--resume={run}", **job)
+        assert last.end() == 0, last.said
+        assert content(run, scalars) == whole
+        counted("kills: measure, requeued by SLURM", "ended as the uninterrupted run")
