@@ -195,6 +195,43 @@ def cache_words(word_model, word_text) -> Callable[[str], list[str]]:
     return lambda store: [*words, f"--data.store={store}"]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A run that was not interrupted.
+
+    Attributes:
+        folder: where it worked.
+        changes: how many changes it made there.
+    """
+
+    folder: Path
+    changes: int
+
+
+def _whole(server: Server, folder: Path, words: list[str]) -> Whole:
+    run = server.start(folder, *words)
+    assert run.end() == 0, run.said
+    return Whole(folder, run.changes)
+
+
+@pytest.fixture(scope="session")
+def whole_fit(server, fit_words, tmp_path_factory) -> Whole:
+    """The uninterrupted fit; not to be changed."""
+    return _whole(server, tmp_path_factory.mktemp("whole_fit"), fit_words)
+
+
+@pytest.fixture(scope="session")
+def whole_measurement(server, measure_words, tmp_path_factory) -> Whole:
+    """The uninterrupted measurement; not to be changed."""
+    return _whole(server, tmp_path_factory.mktemp("whole_measurement"), measure_words)
+
+
+@pytest.fixture(scope="session")
+def whole_store(server, cache_words, tmp_path_factory) -> Whole:
+    """The uninterrupted filling of a store; not to be changed."""
+    return _whole(server, tmp_path_factory.mktemp("whole_store"), cache_words("store"))
+
+
 @pytest.fixture
 def moments() -> Callable[[int], dict[str, float]]:
     """Draws moments to be killed at: for a number of changes, `at` and `after`."""

@@ -47,10 +47,14 @@ def message(run) -> str:
     return " ".join(run.said.rpartition("error: ")[2].split())
 
 
-def test_a_store(server, cache_words, work, fate, contents, counted):
-    whole = server.start(work, *cache_words("whole"))
-    assert whole.end() == 0, whole.said
-    run = server.start(work, *cache_words("store"), at=whole.changes // 2, fate=fate)
+def only_in_the_long_form(skipped: bool) -> None:
+    if skipped:
+        pytest.skip("long form only")
+
+
+def test_a_store(server, cache_words, whole_store, work, fate, contents, long, counted):
+    only_in_the_long_form(fate == "full" and not long)  # tests/store fills a disk, too
+    run = server.start(work, *cache_words("store"), at=whole_store.changes // 2, fate=fate)
     said = message(run)
     assert f"the store at store cannot be written ({FATES[fate]})" in said
     safe = Store(work / "store", partial=True, verify=True).num_rows
@@ -58,17 +62,15 @@ def test_a_store(server, cache_words, work, fate, contents, counted):
     assert f"{safe} rows of each layer are safe there" in said
     make_room(work)
     assert server.start(work, *cache_words("store")).end() == 0
-    assert contents(work / "store") == contents(work / "whole")
+    assert contents(work / "store") == contents(whole_store.folder / "store")
     counted("disk: cache", f"{fate}, named, and finished later")
 
 
-def test_a_measurement(server, measure_words, work, fate, long, counted):
-    whole = server.start(work, *measure_words)
-    assert whole.end() == 0, whole.said
-    expected = load_results(work / "out" / "version_0").records
-    shutil.rmtree(work / "out")
-    steps = range(whole.changes // 12, whole.changes, whole.changes // 12) if long else [whole.changes * 2 // 3]
-    for at in steps:
+def test_a_measurement(server, measure_words, whole_measurement, work, fate, long, counted):
+    only_in_the_long_form(fate == "read-only" and not long)
+    expected = load_results(whole_measurement.folder / "out" / "version_0").records
+    changes = whole_measurement.changes
+    for at in range(changes // 12, changes, changes // 12) if long else [changes * 2 // 3]:
         run = server.start(work, *measure_words, at=at, fate=fate)
         said = message(run)
         assert FATES[fate] in said
@@ -91,12 +93,11 @@ def test_a_measurement(server, measure_words, work, fate, long, counted):
         counted("disk: measure", f"{fate}, named, and finished later")
 
 
-def test_a_fit(server, fit_words, work, fate, contents, counted):
-    whole = server.start(work, *fit_words)
-    assert whole.end() == 0, whole.said
-    expected = (work / "lightning_logs" / "version_0" / "dictionary" / "dictionary.safetensors").read_bytes()
-    shutil.rmtree(work / "lightning_logs")
-    run = server.start(work, *fit_words, at=whole.changes // 2, fate=fate)
+def test_a_fit(server, fit_words, whole_fit, work, fate, long, counted):
+    only_in_the_long_form(fate == "read-only" and not long)
+    weights = Path("dictionary", "dictionary.safetensors")
+    expected = (whole_fit.folder / "lightning_logs" / "version_0" / weights).read_bytes()
+    run = server.start(work, *fit_words, at=whole_fit.changes // 2, fate=fate)
     said = message(run)
     assert FATES[fate] in said
     saved = list((work / "lightning_logs" / "version_0" / "checkpoints").glob("*.ckpt"))
@@ -106,7 +107,7 @@ def test_a_fit(server, fit_words, work, fate, contents, counted):
     last = server.start(work, *fit_words)
     assert last.end() == 0, last.said
     (run,) = (work / "lightning_logs").iterdir()
-    assert (run / "dictionary" / "dictionary.safetensors").read_bytes() == expected
+    assert (run / weights).read_bytes() == expected
     counted("disk: fit", f"{fate}, named, and finished later")
 
 

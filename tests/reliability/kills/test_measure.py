@@ -48,11 +48,10 @@ def check_killed(run: Path, server, folder: Path) -> int:
     return len(results.records)
 
 
-def test_killed_and_resumed_it_is_the_same_run(server, measure_words, tmp_path, moments, scalars, long, counted):
-    (tmp_path / "whole").mkdir()
-    uninterrupted = server.start(tmp_path / "whole", *measure_words)
-    assert uninterrupted.end() == 0, uninterrupted.said
-    whole = content(tmp_path / "whole" / "out" / "version_0", scalars)
+def test_killed_and_resumed_it_is_the_same_run(
+    server, measure_words, whole_measurement, tmp_path, moments, scalars, long, counted
+):
+    whole = content(whole_measurement.folder / "out" / "version_0", scalars)
     assert len(whole) > 15
     for trial in range(10 if long else 1):
         folder = tmp_path / str(trial)
@@ -60,7 +59,7 @@ def test_killed_and_resumed_it_is_the_same_run(server, measure_words, tmp_path, 
         run = folder / "out" / "version_0"
         for _ in range(3 if long else 2):
             resume = ["--resume", str(run)] if (run / "results.json").is_file() else []
-            killed = server.start(folder, *measure_words, *resume, **moments(uninterrupted.changes))
+            killed = server.start(folder, *measure_words, *resume, **moments(whole_measurement.changes))
             if killed.died() and (run / "results.json").is_file():
                 counted("kills: measure", f"killed with {check_killed(run, server, folder)} of 2 records")
             elif not (run / "results.json").is_file():
@@ -73,17 +72,18 @@ def test_killed_and_resumed_it_is_the_same_run(server, measure_words, tmp_path, 
         counted("kills: measure", "ended as the uninterrupted run")
 
 
-def test_requeued_by_slurm_no_fit_goes_on_from_another(server, measure_words, tmp_path, scalars, job, long, counted):
+def test_requeued_by_slurm_no_fit_goes_on_from_another(
+    server, measure_words, whole_measurement, tmp_path, scalars, job, long, counted
+):
     if not long:
         pytest.skip("long form only")
-    (tmp_path / "whole").mkdir()
-    uninterrupted = server.start(tmp_path / "whole", *measure_words, **job)
-    assert uninterrupted.end() == 0, uninterrupted.said
-    whole = content(tmp_path / "whole" / "out" / "version_0", scalars)
+    whole = content(whole_measurement.folder / "out" / "version_0", scalars)
     for share in (0.2, 0.7):
         folder = tmp_path / str(share)
         folder.mkdir()
-        announced = server.start(folder, *measure_words, at=int(share * uninterrupted.changes), fate="SIGUSR1", **job)
+        announced = server.start(
+            folder, *measure_words, at=int(share * whole_measurement.changes), fate="SIGUSR1", **job
+        )
         assert announced.died(), announced.said
         assert "asked scontrol to requeue 7" in announced.said
         run = folder / "out" / "version_0"

@@ -17,18 +17,16 @@ def check_partial(store: Path, whole: dict[str, bytes], contents) -> int:
     return Store(store, partial=True, verify=True).num_rows
 
 
-def test_killed_again_and_again_it_is_the_same_store(server, cache_words, tmp_path, contents, moments, long, counted):
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    uninterrupted = server.start(tmp_path / "whole", *cache_words("store"))
-    assert uninterrupted.end() == 0, uninterrupted.said
-    whole = contents(tmp_path / "whole" / "store")
+def test_killed_again_and_again_it_is_the_same_store(
+    server, cache_words, whole_store, tmp_path, contents, moments, long, counted
+):
+    whole = contents(whole_store.folder / "store")
     for trial in range(12 if long else 1):
-        folder = tmp_path / "killed" / str(trial)
+        folder = tmp_path / str(trial)
         folder.mkdir()
         kept = 0
         for _ in range(5 if long else 2):
-            run = server.start(folder, *cache_words("store"), **moments(uninterrupted.changes))
+            run = server.start(folder, *cache_words("store"), **moments(whole_store.changes))
             if run.died():
                 rows = check_partial(folder / "store", whole, contents)
                 assert rows >= kept, "rows that were safe are gone"
