@@ -2,9 +2,14 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sparsecode_pl.coding.codes import csr_codes, row_pointers
 from sparsecode_pl.coding.greedy_torch import codes_of_steps
+
+# A product of fewer rows may be computed in another way, and round otherwise. The codes of a sample would then depend
+# on how many samples beside it are unfinished, and so on how processes share the samples out.
+_LEAST_ROWS = 32
 
 
 def greedy_residual(x: Tensor, atoms: Tensor, lam: float, max_atoms: int, memory: int) -> Tensor:
@@ -28,9 +33,11 @@ def _steps(x: Tensor, atoms: Tensor, lam: float, max_atoms: int) -> tuple[list[T
     sample, residual = torch.arange(len(x), device=x.device), x.clone()
     chosen = torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
     buffer = torch.empty(len(x), len(atoms), dtype=x.dtype, device=x.device)
+    least = min(len(x), _LEAST_ROWS)
     rows, cols, values = [], [], []
     for _ in range(max_atoms):
-        dots = torch.mm(residual, atoms.T, out=buffer[: len(sample)])
+        padded = pad(residual, (0, 0, 0, max(0, least - len(residual))))
+        dots = torch.mm(padded, atoms.T, out=buffer[: len(padded)])[: len(residual)]
         dots.scatter_(1, chosen, -torch.inf)  # no atom is chosen twice
         top, atom = dots.max(1)
         a = top - lam / 2

@@ -1,4 +1,4 @@
-"""All compiled functions: greedy step, refinement, exact solver and sums of rows, for one thread and samples on the CPU.
+"""All compiled functions, for one thread and samples on the CPU: greedy step, refinement, exact solver, sums of rows.
 
 They stand in one file because numba keeps machine code on disk by the file of the function that is called. A change in
 a function of another file would go unnoticed. For the same reason this file imports nothing from this package.
@@ -591,7 +591,7 @@ def _solve_triangle(triangle: np.ndarray, num: int, right: np.ndarray, solution:
 @_compiled()
 def _split(
     rest: np.ndarray, basis: np.ndarray, triangle: np.ndarray, num: int, along: np.ndarray, weights: np.ndarray
-) -> float:
+) -> Any:
     """Split an atom into a combination of the active atoms, with these weights, and a rest orthogonal to them.
 
     `rest` holds the atom, and receives the rest, whose norm is returned; `along` receives the atom's dot products with

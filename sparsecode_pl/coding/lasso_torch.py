@@ -38,20 +38,15 @@ def lasso_torch(
         limit = torch.finfo(x.dtype).eps * x[block].double().norm(dim=1) / (lam / 2)
         missed = ((gaps > limit.clamp(min=tol)) & (iterations < max_iter)).nonzero()[:, 0]
         for some in missed.split(max(1, memory // exchange_bytes)):
-            left = max_iter - patience
-            exact, gap, steps = _exchange(x[block][some], atoms, lam, tol, codes[some], left)
-            iterations[some] += steps
-            better = gap < gaps[some]
-            codes[some[better]], gaps[some[better]] = exact[better], gap[better]
+            exact, reached, added = _exchange(x[block][some], atoms, lam, tol, codes[some], max_iter - patience)
+            iterations[some] += added
+            better = reached < gaps[some]
+            codes[some[better]], gaps[some[better]] = exact[better], reached[better]
         row, col = codes.nonzero(as_tuple=True)
         parts.append((row, col, codes[row, col], gaps, iterations))
-    rows, cols, values, gaps, iterations = (list(part) for part in zip(*parts, strict=True))
-    counts = torch.cat([row.bincount(minlength=len(gap)) for row, gap in zip(rows, gaps, strict=True)])
-    return (
-        csr_codes(row_pointers(counts), torch.cat(cols), torch.cat(values), len(atoms)),
-        torch.cat(gaps),
-        torch.cat(iterations),
-    )
+    counts = torch.cat([row.bincount(minlength=len(gap)) for row, _, _, gap, _ in parts])
+    _, cols, values, all_gaps, all_iterations = (torch.cat(part) for part in zip(*parts, strict=True))
+    return csr_codes(row_pointers(counts), cols, values, len(atoms)), all_gaps, all_iterations
 
 
 def dense_rows(codes: Tensor, block: slice) -> Tensor:

@@ -1,23 +1,24 @@
-"""The fits of a measurement, one after another or in parallel processes."""
+"""The fits of a measurement: one after another, in parallel processes, or on the machines of a cluster."""
 
 import logging
 import os
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass
-from multiprocessing import current_process
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import torch
-from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib import cpu_count
 from lightning.pytorch.utilities import rank_zero_info
 
 from sparsecode_pl.measurement.record import Fit
+from sparsecode_pl.utilities.parcels import Parcels, open_parcel
 from sparsecode_pl.utilities.progress import Progress, duration, shows_progress, titled
 from sparsecode_pl.utilities.quiet import quiet_fits
 from sparsecode_pl.utilities.ranks import is_shared
+from sparsecode_pl.utilities.workers import as_worker, make_workers, on_cluster, visible_gpus
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,20 @@ def default_jobs(accelerator: Any = "auto", devices: Any = "auto", num_nodes: in
     """
     if devices not in ("auto", 1, "1") or num_nodes > 1 or "LOCAL_RANK" in os.environ:
         return 1
-    gpus = 0 if accelerator == "cpu" else len(_gpus())
+    gpus = 0 if accelerator == "cpu" else len(visible_gpus())
     return gpus or max(1, cpu_count() // 2)
 
 
-def run_jobs(jobs: Sequence[Job], at_a_time: int, done: int = 0) -> Iterator[tuple[int, Fit | Failure]]:
+def run_jobs(jobs: Sequence[Job], at_a_time: int, folder: Path, done: int = 0) -> Iterator[tuple[int, Fit | Failure]]:
     """Make fits, several at a time, and show the progress.
+
+    Several at a time are made in processes of this machine, or by the workers of a Dask cluster if the caller has
+    chosen one with `joblib.parallel_config(backend="dask")`. A fit whose process dies is lost, and no other.
 
     Args:
         jobs: the fits to make.
         at_a_time: how many to make at a time, >= 1.
+        folder: an existing folder for what the processes are given; the workers of a cluster must see it.
         done: fits of the measurement that were made before.
 
     Yields:
@@ -76,7 +81,8 @@ def run_jobs(jobs: Sequence[Job], at_a_time: int, done: int = 0) -> Iterator[tup
     """
     at_a_time = min(at_a_time, len(jobs))
     with Progress("fits", done + len(jobs), done=done, rate=False) as progress, quiet_fits():
-        outcomes = _one_by_one(jobs) if at_a_time <= 1 else _in_parallel(jobs, at_a_time)
+        here = at_a_time <= 1 and not on_cluster()
+        outcomes = _one_by_one(jobs) if here else _in_parallel(jobs, at_a_time, folder)
         for finished, (number, outcome) in enumerate(outcomes, start=done + 1):
             progress.advance(1)
             if not shows_progress():
@@ -97,60 +103,53 @@ def _tell(title: str, outcome: Fit | Failure, finished: int, total: int) -> None
 def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, Fit | Failure]]:
     for number, job in enumerate(jobs):
         with titled(job.title):
-            outcome = _attempt(job, number)
-        yield outcome
+            outcome = _attempt(job.run)
+        yield number, outcome
 
 
-def _in_parallel(jobs: Sequence[Job], at_a_time: int) -> Iterator[tuple[int, Fit | Failure]]:
-    threads = max(1, cpu_count() // at_a_time)
-    gpus = _gpus()
-    waiting, running = deque(range(len(jobs))), set[int]()
-
-    def handed_out() -> Iterator[Any]:
-        while waiting:
-            number = waiting.popleft()
-            running.add(number)
-            yield delayed(_in_worker)(jobs[number], number, threads, gpus)
-
-    with parallel_config(backend="loky", inner_max_num_threads=threads):
-        # One fit per call and none handed out ahead, so that no fit waits behind a long one.
-        work = Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1, pre_dispatch=at_a_time)
-        while waiting:
-            try:
-                for number, outcome in work(handed_out()):
-                    running.discard(number)
-                    yield number, outcome
-            except BrokenProcessPool:  # one that dies stops the others too: running each alone shows which one it was
-                alone = Parallel(n_jobs=2, batch_size=1)
-                for number in sorted(running):
-                    try:
-                        yield from alone([delayed(_in_worker)(jobs[number], number, threads, gpus)])
-                    except BrokenProcessPool as error:
-                        message = f"its process died, perhaps because memory ran out: lower jobs. {error}"
-                        yield number, Failure(message, message)
-                running.clear()
+def _in_parallel(jobs: Sequence[Job], at_a_time: int, folder: Path) -> Iterator[tuple[int, Fit | Failure]]:
+    waiting = iter(enumerate(jobs))
+    running: dict[Future[Fit | Failure], int] = {}
+    workers = make_workers(at_a_time)
+    with Parcels(folder) as parcels:
+        try:
+            while True:
+                # None is handed out ahead, so that no fit waits behind a long one.
+                for number, job in islice(waiting, at_a_time - len(running)):
+                    running[workers.submit(_in_worker, parcels.pack(job.run))] = number
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), _outcome(future)
+        finally:
+            workers.shutdown(wait=not running)  # if some are running, this has been interrupted
 
 
-def _attempt(job: Job, number: int) -> tuple[int, Fit | Failure]:
+def _outcome(future: Future[Fit | Failure]) -> Fit | Failure:
+    error = CancelledError("the cluster is gone") if future.cancelled() else future.exception()
+    if error is None:
+        return future.result()
+    message = (
+        f"its process was lost ({type(error).__name__}), perhaps because memory ran out: lower jobs, or give each more "
+        f"memory. {error}"
+    )
+    return Failure(message, message)
+
+
+def _attempt(run: Callable[[], Fit]) -> Fit | Failure:
     try:
-        return number, job.run()
+        return run()
     except Exception as error:  # the other fits go on, whatever the error
         if is_shared():
             raise  # the other processes wait for this one, which must not begin another fit; the run can be resumed
-        return number, Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def _in_worker(job: Job, number: int, threads: int, gpus: list[str]) -> tuple[int, Fit | Failure]:
-    torch.set_num_threads(threads)
-    if gpus and not torch.cuda.is_initialized():  # each worker uses one GPU
-        worker = int(current_process().name.rpartition("-")[2])
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
+def _in_worker(parcel: Path) -> Fit | Failure:
+    def run() -> Fit:
+        with as_worker(), quiet_fits():
+            fit: Fit = open_parcel(parcel)()
+            return fit
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with quiet_fits():
-        return _attempt(job, number)
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return _attempt(run)

@@ -35,6 +35,7 @@ from sparsecode_pl.scoring import Evaluation
 from sparsecode_pl.utilities.files import UNWRITABLE, cure, what_failed
 from sparsecode_pl.utilities.plain import plain_attributes, to_json
 from sparsecode_pl.utilities.ranks import from_rank_zero
+from sparsecode_pl.utilities.workers import check_backend
 
 
 class MeasurementError(RuntimeError):
@@ -79,8 +80,9 @@ def measure(
             against the first or the second, what the greedy coder costs between them. They count as controls.
         evaluations: further evaluations to compute; their values become part of the records.
         jobs: fits that are made at a time, >= 1, each in a process with its share of the cores and, if there are any,
-            one GPU.
-        folder: the run folder gets a number in here.
+            one GPU. Within `joblib.parallel_config(backend="dask")` the workers of the Dask cluster make them. A fit
+            whose process dies is lost, and no other.
+        folder: the run folder gets a number in here. The workers of a cluster must see it, under the same path.
         resume: the folder of an interrupted run that was made with the same arguments. Its finished fits are kept, and
             the missing ones are made. Other settings are refused, except those of `trainer` and of the optimiser, which
             cannot be compared.
@@ -155,7 +157,7 @@ def measure_subjects(
     rank_zero_only(write_report)(results)
     failures: list[str] = []
     try:
-        for task_number, outcome in run_jobs(tasks, jobs, done=len(fits)):
+        for task_number, outcome in run_jobs(tasks, jobs, run, done=len(fits)):
             place = missing[task_number]
             if isinstance(outcome, Failure):
                 rank_zero_only(_write_trace)(folders[place], outcome.trace)
@@ -341,10 +343,11 @@ def check_jobs(jobs: int) -> None:
     """Check how many fits are to be made at a time.
 
     Raises:
-        ValueError: fewer than one.
+        ValueError: fewer than one, or joblib's backend is neither of processes nor Dask's.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: give at least 1")
+    check_backend()
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -43,7 +43,7 @@ def test_two_figures_are_drawn_after_every_round(logged):
     assert set(events.Tags()["images"]) == {"coefficients", "atom_frequencies"}
     for tag in events.Tags()["images"]:
         images = events.Images(tag)
-        assert [image.step for image in images] == [12, 24]
+        assert [image.step for image in images] == [11, 23]
         width, height = Image.open(BytesIO(images[-1].encoded_image_string)).size
         assert width > 400
         assert height > 250
@@ -60,7 +60,7 @@ def test_figures_of_no_codes_are_drawn_too(logged, data, val_split):
 
 def test_nothing_is_drawn_in_a_sanity_check(logged):
     _, events = logged(SparseCodingModule(16, expansion=2, lam=0.1), TensorBoardFigures(), num_sanity_val_steps=2)
-    assert [image.step for image in events.Images("coefficients")] == [12]
+    assert [image.step for image in events.Images("coefficients")] == [11]
 
 
 def test_curves_of_batches_and_rounds_are_logged(logged):

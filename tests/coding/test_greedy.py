@@ -265,3 +265,14 @@ def test_a_coder_is_made_again_from_its_settings_and_nothing_else_is():
     assert vars(again) == {"max_atoms": 2, "backend": "torch", "memory": None}
     with pytest.raises(ValueError, match="max_atoms is 0: give at least 1"):
         GreedyCoder(max_atoms=0)
+
+
+@pytest.mark.parametrize("way", ["numba", "torch", "residual"])
+def test_codes_do_not_depend_on_the_samples_beside_them(way):
+    x, atoms = problem(1000, 300, 24, seed=12, dtype=torch.float32)
+    settings = {"memory": 4 * 300**2 - 1} if way == "residual" else {"backend": way}
+    whole = greedy_encode(x, atoms, 0.2, **settings).to_dense()
+    for number in (2, 3, 8):
+        for rank in range(number):
+            part = greedy_encode(x[rank::number], atoms, 0.2, **settings).to_dense()
+            assert torch.equal(part, whole[rank::number])

@@ -1,13 +1,17 @@
-"""Fits in parallel processes. Each worker imports torch, so one run serves many checks."""
+"""Fits in parallel processes and on a cluster. Each worker imports torch, so one run serves many checks."""
 
 import json
 import logging
 import os
 import pickle
 import warnings
+from contextlib import nullcontext
 
+import dask
 import pytest
 import torch
+from dask.distributed import Client, LocalCluster
+from joblib import parallel_config
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from sparsecode_control import MatchedGaussian, RandomDictionary
@@ -18,6 +22,8 @@ from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement import Fit, jobs, measure
 from sparsecode_pl.measurement.jobs import Job, default_jobs
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.utilities.parcels import Parcels
+from sparsecode_pl.utilities.workers import as_worker
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`"),
@@ -25,8 +31,24 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def runs(layered, tmp_path_factory):
-    """For one process and for two: the run folder, the records, and what the measurement ended with.
+def cluster(tmp_path_factory):
+    """Makes the two workers of a Dask cluster those of joblib; a task whose worker dies is not tried again."""
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.nanny.environ.PYTHONWARNINGS": "ignore",
+        "temporary-directory": str(tmp_path_factory.mktemp("dask")),
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as two,
+        Client(two),
+    ):
+        yield lambda: parallel_config(backend="dask")
+
+
+@pytest.fixture(scope="module")
+def runs(layered, cluster, tmp_path_factory):
+    """For one process, for two and for a cluster: the run folder, the records, and what the measurement ended with.
 
     Layer 0 fails; the optimiser is a lambda, the rows are in memory.
     """
@@ -38,7 +60,7 @@ def runs(layered, tmp_path_factory):
         return Trainer(accelerator="cpu", devices=1, max_epochs=2, logger=logger, callbacks=callbacks, **quiet)
 
     found = []
-    for number in (1, 2):
+    for number, backend in ((1, nullcontext), (2, nullcontext), (2, cluster)):
         folder = tmp_path_factory.mktemp("jobs")
         module = SparseCodingModule(
             8,
@@ -49,15 +71,16 @@ def runs(layered, tmp_path_factory):
         data, controls = layered((8, 12), broken=0), [MatchedGaussian(), RandomDictionary()]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pytest.raises(RuntimeError) as error:
+            with backend(), pytest.raises(RuntimeError) as error:
                 measure(module, data, controls, explained_variance=0.7, jobs=number, folder=folder, trainer=trainer)
         run = folder / "version_0"
         found.append((run, json.loads((run / "results.json").read_text())["results"], error.value))
     return found
 
 
-def test_two_processes_find_what_one_does_in_the_same_order(runs):
-    (_, alone, _), (_, together, _) = runs
+@pytest.mark.parametrize("other", [1, 2], ids=["two processes", "a cluster"])
+def test_several_find_what_one_does_in_the_same_order(runs, other):
+    alone, together = runs[0][1], runs[other][1]
     assert len(alone) == 6
     for expected, record in zip(alone, together, strict=True):
         assert list(record) == list(expected)
@@ -84,8 +107,9 @@ def test_one_that_fails_in_a_process_loses_none_of_the_others(runs):
         assert records[1]["S1"] > 1
 
 
-def test_each_fit_has_its_folder(runs):
-    (alone, _, _), (together, _, _) = runs
+@pytest.mark.parametrize("other", [1, 2], ids=["two processes", "a cluster"])
+def test_each_fit_has_its_folder(runs, other):
+    alone, together = runs[0][0], runs[other][0]
     saved = sorted(path.relative_to(alone) for path in alone.glob("*/dictionary"))
     assert len(saved) == 4
     for path in saved:
@@ -113,19 +137,40 @@ class Stubborn(Exception):  # noqa: N818
         super().__init__(f"{what} in {where}")
 
 
-def test_what_went_wrong_in_a_process_comes_back_whatever_it_was(monkeypatch):
+@pytest.fixture
+def in_worker(monkeypatch, tmp_path):
+    """Calls a function as a worker does, from a file."""
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "setLevel", lambda _: None)
+
+    def call(function):
+        with Parcels(tmp_path) as parcels:
+            return pickle.loads(pickle.dumps(jobs._in_worker(parcels.pack(function))))  # noqa: S301
+
+    return call
+
+
+def test_what_went_wrong_in_a_process_comes_back_whatever_it_was(in_worker):
     def task():
         raise Stubborn("a hole", "the disk")
 
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "setLevel", lambda _: None)
-    number, outcome = pickle.loads(pickle.dumps(jobs._in_worker(Job("a hole", task), 3, threads=1, gpus=[])))  # noqa: S301
-    assert number == 3
+    outcome = in_worker(task)
     assert str(outcome) == "Stubborn: a hole in the disk"
     assert "Traceback" in outcome.trace
 
 
-def test_a_process_that_dies_takes_no_other_along():
+def test_two_fits_at_once_in_a_process_are_refused(in_worker):
+    with as_worker():
+        assert "start workers of one thread each, with threads_per_worker=1" in str(in_worker(lambda: Fit(0)))
+    assert in_worker(lambda: Fit(7)).seed == 7
+
+
+def test_a_machine_without_the_folder_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "setLevel", lambda _: None)
+    outcome = jobs._in_worker(tmp_path / "version_3" / ".jobs-x" / "0")
+    assert f"does not see {tmp_path / 'version_3'}: give an output folder on storage" in str(outcome)
+
+
+def test_a_process_that_dies_takes_no_other_along(cluster, tmp_path):  # on this machine: see the test of Processes
     def die():
         os._exit(1)
 
@@ -133,7 +178,22 @@ def test_a_process_that_dies_takes_no_other_along():
         return Fit(0, scores={"S1": 1.0})
 
     tasks = [Job(task.__name__, task) for task in (live, die, live, live, live)]
-    found = dict(jobs._in_parallel(tasks, 2))
+    with cluster():
+        found = dict(jobs._in_parallel(tasks, 2, tmp_path))
     assert sorted(found) == [0, 1, 2, 3, 4]
     assert "lower jobs" in str(found[1])
     assert all(found[number].scores == {"S1": 1.0} for number in (0, 2, 3, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_cluster_one_at_a_time_is_made_there_too(cluster, tmp_path):
+    with cluster():
+        ((number, fit),) = jobs.run_jobs([Job("where", lambda: Fit(0, scores={"pid": os.getpid()}))], 1, tmp_path)
+    assert number == 0
+    assert fit.scores["pid"] != os.getpid()
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_backends_without_processes_of_their_own_are_refused(run, layered, no_fit, backend):
+    with parallel_config(backend=backend), pytest.raises(ValueError, match="give parallel_config backend='loky'"):
+        run(SparseCodingModule(8), layered())
