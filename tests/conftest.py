@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the network
 # Threads that wait spinning take the cores from processes beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -140,3 +141,37 @@ def store(tmp_path) -> Path:
     """The folder of a complete store."""
     _fill(tmp_path / "store", source={"model": "tiny"})
     return tmp_path / "store"
+
+
+WORDS = ["[PAD]", *("".join(letters) for letters in itertools.product("abcdefghij", repeat=2))]
+
+
+@pytest.fixture(scope="session")
+def word_model(tmp_path_factory) -> str:
+    """The folder of a small Llama, with a tokenizer of words."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("model") / "llama"
+    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[PAD]"))  # noqa: S106
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]").save_pretrained(folder)  # noqa: S106
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(vocab_size=len(WORDS), max_position_embeddings=256, **sizes)
+        transformers.LlamaModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def word_text(tmp_path_factory) -> str:
+    """3,000 documents of 2 to 40 words."""
+    random = generator(0)
+    lengths = torch.randint(2, 41, (3000,), generator=random).tolist()
+    documents = [
+        " ".join(WORDS[i] for i in torch.randint(1, len(WORDS), (length,), generator=random)) for length in lengths
+    ]
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n".join(documents))
+    return str(path)

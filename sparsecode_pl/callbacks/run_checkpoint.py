@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO, read_checkpoint
+from sparsecode_pl.utilities.files import PARTIAL
 
 _NAME = re.compile(r"round=(\d+)-batch=(\d+)\.ckpt")
 # SLURM announces a requeue by one of these.
@@ -91,7 +92,7 @@ class RunCheckpoint(Checkpoint):
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
-        rank_zero_only(self._folder.mkdir)(parents=True, exist_ok=True)
+        rank_zero_only(_prepare)(self._folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and take over the signals."""
@@ -150,6 +151,12 @@ class RunCheckpoint(Checkpoint):
         if stop and not trainer.should_stop:
             self._leave()
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what Lightning saved for a requeue: any later fit in the root folder would go on from there."""
+        if self._folder is not None and trainer.is_global_zero:
+            for path in Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"):
+                path.unlink(missing_ok=True)
+
     @staticmethod
     def _of_any(trainer: Trainer, *flags: bool) -> list[bool]:
         """Each flag, set if it is on any process."""
@@ -181,6 +188,13 @@ class RunCheckpoint(Checkpoint):
         kept = f"{self.last_model_path} is safe" if self.paths else "there is no checkpoint yet"
         rank_zero_info(f"stopped by SIGTERM: {kept}")
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder, and remove what a process that died has left half written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(f"*.ckpt{PARTIAL}"):
+        path.unlink(missing_ok=True)
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:

@@ -25,6 +25,7 @@ from sparsecode_pl.data.registry import available_data, unknown_plugin
 from sparsecode_pl.measurement.run import MeasurementError, check_writable
 from sparsecode_pl.measurement.trainer import run_callbacks
 from sparsecode_pl.utilities.checkpoint import read_checkpoint
+from sparsecode_pl.utilities.files import UNWRITABLE
 
 _SUMMARIES = {
     "plugins": "list the data and controls that can be measured",
@@ -216,6 +217,24 @@ class SparseCodingCLI(LightningCLI):
         if not isinstance(error, _WRONG):
             raise error
         self.parser.error(str(error) or type(error).__name__, error)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; where the disk or a loader process fails, say in a line what is safe and how to go on."""
+        try:
+            super()._run_subcommand(subcommand)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno in (None, *UNWRITABLE):
+                reason, cure = str(error), "free some space or make it writable"
+            elif "DataLoader worker" in str(error):
+                reason = f"a loader process was lost, perhaps because memory ran out ({str(error).splitlines()[0]})"
+                cure = "lower data.num_workers"
+            else:
+                raise
+            paths = (getattr(each, "last_model_path", "") for each in self.trainer.checkpoint_callbacks)
+            saved = next(filter(None, paths), "")
+            safe = f"{saved} is safe; to go on from there, " if saved else ""
+            again = " with --ckpt_path last" if saved else ""
+            self.parser.error(f"{reason}; {safe}{cure}, and run the same{again}", error)
 
     def _check_one_layer(self) -> None:
         layers = self.datamodule.layers

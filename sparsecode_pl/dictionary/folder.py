@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sparsecode_pl.utilities.files import checksum_of, partial_path, write_files
+from sparsecode_pl.utilities.files import checksum_of, partial_path, publish, write_files
 from sparsecode_pl.utilities.plain import check_type, parse_json
 
 WEIGHTS, CONFIG, README = "dictionary.safetensors", "dictionary.json", "README.md"
@@ -55,10 +55,31 @@ def write_folder(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]
     if (folder / README).exists() and not (folder / CONFIG).exists():
         raise FileExistsError(f"folder {folder} has a README.md that is not a dictionary's: give another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    _finish_save(folder)
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     content = {"format": FORMAT, **facts, "weights": {"file": WEIGHTS, "checksum": checksum_of(weights)}}
     config = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_files({folder / WEIGHTS: weights, folder / CONFIG: config.encode(), folder / README: readme.encode()})
+
+
+def _finish_save(folder: Path) -> None:
+    """Finish the save of a process that died between two renames.
+
+    The only JSON file that belongs to the weights is then the partial one, which the next save begins by overwriting.
+    """
+    config = folder / CONFIG
+    if partial_path(config).is_file() and (folder / WEIGHTS).is_file():
+        checksum = _checksum((folder / WEIGHTS).read_bytes())
+        if not _describes(config, checksum) and _describes(partial_path(config), checksum):
+            publish(config)
+
+
+def _describes(path: Path, checksum: str) -> bool:
+    """Whether a JSON file is there and belongs to weights of this checksum."""
+    try:
+        return bool(_parse(path)["weights"]["checksum"] == checksum)
+    except (OSError, ValueError, KeyError):  # the last is of format 1
+        return False
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

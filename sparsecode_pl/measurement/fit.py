@@ -158,7 +158,9 @@ def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
 def _log(trainer: Trainer, prefix: str, scores: Mapping[str, float]) -> None:
     """Add scores to the curves of a fit that has ended."""
     for logger in trainer.loggers:
-        logger.log_metrics({f"{prefix}/{name}": value for name, value in scores.items() if not math.isnan(value)})
+        values = {f"{prefix}/{name}": value for name, value in scores.items() if not math.isnan(value)}
+        # At the last step, so that the points of a fit that is killed now are not doubled when it is resumed.
+        logger.log_metrics(values, trainer.global_step)
         logger.finalize("success")
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from sparsecode_pl.data import ROWS
-from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, draw_curve, question
+from sparsecode_pl.measurement.picture import COLOURS, DATA_COLOUR, add_legend, draw_curve, question, save_figure
 from sparsecode_pl.utilities.row_kinds import score_name, telling
 
 _SCORES = ("S1", "L_norm", "N0")
@@ -39,7 +39,7 @@ def draw_frontier(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             groups[-1].append(record)
     groups = [group for group in groups if group]
     if groups:
-        frontier_figure(groups).savefig(path)
+        save_figure(frontier_figure(groups), path)
 
 
 def frontier_figure(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:

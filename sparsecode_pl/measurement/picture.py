@@ -1,6 +1,7 @@
 """The picture of a measurement."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsecode_pl.data import ROWS
+from sparsecode_pl.utilities.files import write_file
 from sparsecode_pl.utilities.row_kinds import kinds_of, score_name, telling
 
 DATA_COLOUR, _CONTROL, _TRUTH = "#c2410c", "#64748b", "#0f766e"
@@ -33,7 +35,14 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         return
     layered = all("layer" in record for record in records)
     figure = draw_layers(records) if layered and len(measured) > 1 else draw_bars(records)
-    figure.savefig(path)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, atomically, in the format that the path's ending names."""
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix[1:])
+    write_file(path, content.getvalue())
 
 
 def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ from sparsecode_pl.measurement.subjects import Subject, prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import Evaluation
+from sparsecode_pl.utilities.files import UNWRITABLE, cure, what_failed
 from sparsecode_pl.utilities.plain import plain_attributes, to_json
 from sparsecode_pl.utilities.ranks import from_rank_zero
 from sparsecode_pl.utilities.workers import check_backend
@@ -168,13 +170,22 @@ def measure_subjects(
             fits[place] = outcome
             results = _results(run, subjects, plan, fits, records, settings)
             rank_zero_only(write_report)(results)
+        if plan.seeds > 1:
+            results = from_rank_zero(partial(with_stability, results))
+            rank_zero_only(write_report)(results)
+        rank_zero_only(_finish)(results)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the second of the first
         rank_zero_info(f"interrupted after {len(fits)} of {len(folders)} fits; to make the others, resume {run}")
         raise
-    if plan.seeds > 1:
-        results = from_rank_zero(partial(with_stability, results))
-        rank_zero_only(write_report)(results)
-    rank_zero_only(_finish)(results)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        safe = sum(Fit.read(path) is not None for path in folders.values())
+        raise OSError(
+            error.errno,
+            f"the run in {run} {what_failed(error)}: {safe} of {len(folders)} fits are safe there. To make the others, "
+            f"{cure(error)} and resume the run",
+        ) from error
     if failures:
         failed = sum(record.error is not None for record in results.records)
         raise MeasurementError(
@@ -360,9 +371,8 @@ def check_writable(folder: str | Path) -> None:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".sparsecode"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # has no name, so that nothing is left behind
+            pass
     except OSError as error:
         raise OSError(f"output folder {folder} cannot be written ({error.strerror}): give another folder") from error
 

@@ -79,5 +79,6 @@ def default_trainer(
     last = resumable(folder)
     again: dict[str, Any] = {} if last is None else {"purge_step": last[1]}
     logger = TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False, **again)
-    settings = {**TRAINER_DEFAULTS, "logger": logger, **settings}
+    # Where SLURM announces a requeue, Lightning saves to the root folder, and any other fit would go on from there.
+    settings = {**TRAINER_DEFAULTS, "logger": logger, **settings, "default_root_dir": folder}
     return trainer_class(callbacks=[*copy.deepcopy(list(callbacks)), *ours], **copy.deepcopy(settings))

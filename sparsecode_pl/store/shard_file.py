@@ -54,4 +54,5 @@ class ShardFile:
         """Discard the rows, unless the file is complete already."""
         with suppress(OSError):  # on a full disk closing fails again, but the descriptor is released
             self._file.close()
-        partial_path(self.path).unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be changed any more, the next writer removes it
+            partial_path(self.path).unlink(missing_ok=True)

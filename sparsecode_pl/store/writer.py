@@ -1,6 +1,5 @@
 """Writing a store block by block."""
 
-import errno
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from sparsecode_pl.store.integrity import check_files
 from sparsecode_pl.store.lock import StoreLock
 from sparsecode_pl.store.manifest import MANIFEST, FileEntry, Manifest, Shard, column_file, layer_file, plain
 from sparsecode_pl.store.shard_file import ShardFile
-from sparsecode_pl.utilities.files import checksum, partial_path, write_file
+from sparsecode_pl.utilities.files import UNWRITABLE, checksum, cure, partial_path, what_failed, write_file
 
 
 class StoreWriter:
@@ -244,12 +243,12 @@ class StoreWriter:
             yield
         except BaseException as error:
             self._discard()
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in UNWRITABLE:
                 raise OSError(
                     error.errno,
-                    f"no space is left for the store at {self.path}: {self.num_rows} rows of each layer are safe "
-                    f"there, in {self.num_shards} shards. Free some space and run the same again, which continues from "
-                    f"there, or read what is there with ActivationStore('{self.path}', ..., partial=True)",
+                    f"the store at {self.path} {what_failed(error)}: {self.num_rows} rows of each layer are safe "
+                    f"there, in {self.num_shards} shards. To go on from there, {cure(error)} and run the same again; "
+                    f"or read what is there with ActivationStore('{self.path}', ..., partial=True)",
                 ) from error
             raise
 

@@ -1,6 +1,7 @@
 """Checkpoint files: written atomically, read without running code."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -32,10 +33,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # PyTorch turns a full disk into a RuntimeError
-            partial_path(path).unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be changed any more
+                partial_path(path).unlink(missing_ok=True)
             raise OSError(
-                f"checkpoint {path} cannot be written ({error}): make room, or write elsewhere with "
-                "--trainer.default_root_dir. The checkpoints before it are still there"
+                f"checkpoint {path} cannot be written ({error}). The checkpoints before it are still there"
             ) from error
         publish(path)
 

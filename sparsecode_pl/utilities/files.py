@@ -1,9 +1,14 @@
 """Atomic files: they appear whole or not at all."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+#: What the system says of a disk that is full, read-only or broken.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 #: Ending of a file that is being written.
 PARTIAL = ".partial"
@@ -34,16 +39,32 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write files that belong together: all are synced to disk before the first one is renamed.
 
     If the process dies between two renames, the remaining files are whole under `partial_path`.
+
+    Raises:
+        OSError: one of them cannot be written; then all stay as they were.
     """
     try:
         for path, content in contents.items():
             _write_partial(path, content)
-    except OSError:
-        for path in contents:
-            partial_path(path).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with suppress(OSError):  # where nothing can be changed any more
+            for path in contents:
+                partial_path(path).unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"{path} {what_failed(error)}, and what was there is unchanged: {cure(error)}"
+        ) from error
     for path in contents:
         publish(path)
+
+
+def what_failed(error: OSError) -> str:
+    """That something cannot be written, and the system's reason."""
+    return f"cannot be written ({os.strerror(error.errno) if error.errno else error})"
+
+
+def cure(error: OSError) -> str:
+    """What to do where something cannot be written."""
+    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
 
 
 def _write_partial(path: Path, content: bytes) -> None:

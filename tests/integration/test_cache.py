@@ -1,64 +1,12 @@
-"""`sparsecode cache`, also where it is killed."""
+"""`sparsecode cache`; tests/reliability/kills kills it."""
 
-import itertools
-import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from sparsecode_pl.cli import main
-from sparsecode_pl.data import ActivationStore, Store, generator
-
-WORDS = ["[PAD]", *("".join(letters) for letters in itertools.product("abcdefghij", repeat=2))]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    """The folder of a small Llama, with a tokenizer of words."""
-    folder = tmp_path_factory.mktemp("model") / "llama"
-    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[PAD]"))  # noqa: S106
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]").save_pretrained(folder)  # noqa: S106
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = transformers.LlamaConfig(vocab_size=len(WORDS), max_position_embeddings=256, **sizes)
-        transformers.LlamaModel(config).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory) -> str:
-    """3,000 documents of 2 to 40 words."""
-    random = generator(0)
-    lengths = torch.randint(2, 41, (3000,), generator=random).tolist()
-    documents = [
-        " ".join(WORDS[i] for i in torch.randint(1, len(WORDS), (length,), generator=random)) for length in lengths
-    ]
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("\n".join(documents))
-    return str(path)
-
-
-@pytest.fixture
-def words(model, text):
-    """The command line that fills a store."""
-
-    def words(store: Path, **settings) -> list[str]:
-        given = {"model_name_or_path": model, "text": text, "device": "cpu", "batch_tokens": 256, "shard_rows": 1500}
-        given |= {"num_activations": 40000, "store": store} | settings
-        return ["cache", "--data=TransformerActivations", *(f"--data.{name}={value}" for name, value in given.items())]
-
-    return words
+from sparsecode_pl.data import ActivationStore, Store
 
 
 @pytest.fixture(autouse=True)
@@ -69,46 +17,6 @@ def _here(tmp_path, monkeypatch):
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def finished_shards(store: Path) -> int:
-    try:
-        return len(json.loads((store / "manifest.json").read_text())["shards"])
-    except FileNotFoundError:
-        return 0
-
-
-@pytest.fixture(scope="module")
-def whole() -> dict[str, dict[str, bytes]]:
-    """The stores of uninterrupted runs, by their settings."""
-    return {}
-
-
-@pytest.mark.parametrize(("shards", "ratio"), [(1, None), (4, 3), (9, None)])
-def test_a_killed_run_is_gone_on_with_to_the_same_bytes(words, tmp_path, whole, shards, ratio):
-    settings = {} if ratio is None else {"max_norm_ratio": ratio}
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # so that sums come out the same
-    command = [sys.executable, "-m", "sparsecode_pl.cli", *words(tmp_path / "store", **settings)]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603
-        while finished_shards(tmp_path / "store") < shards and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(float(torch.rand(()) * 0.1))
-        process.send_signal(signal.SIGKILL)
-        killed = process.wait()
-    assert killed == -signal.SIGKILL, (tmp_path / "log").read_text()
-    before = Store(tmp_path / "store", partial=True)
-    assert not before.complete
-    assert 0 < before.num_rows < 40000
-    times = {path: path.stat().st_mtime_ns for path in before.path.rglob("layers/*/00000.safetensors")}
-    main(words(tmp_path / "store", **settings))
-    if ratio not in whole:
-        main(words(tmp_path / "whole", **settings))
-        whole[ratio] = files(tmp_path / "whole")
-    assert files(tmp_path / "store") == whole[ratio]
-    assert Store(tmp_path / "store", verify=True).num_rows == 40000
-    assert times
-    assert all(path.stat().st_mtime_ns == written for path, written in times.items())  # not done again
 
 
 def test_a_store_is_filled_once_and_read(words, tmp_path, monkeypatch, caplog):
