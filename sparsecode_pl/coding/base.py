@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from sparsecode_pl.coding.checks import check_atoms, check_penalty
 from sparsecode_pl.coding.gram import gram_matrix
 from sparsecode_pl.coding.precision import find_codes
+from sparsecode_pl.utilities.arguments import check_tensor
 
 #: Entry points of this group name the coders of other packages.
 CODERS = "sparsecode_pl.coders"
@@ -105,6 +107,9 @@ class BoundCoder:
         atoms: unit rows, (m, d).
         reuse: keep the Gram matrix for further calls.
 
+    Raises:
+        ValueError: atoms are no dense tensor with values, or, where they are kept, not finite unit rows.
+
     Attributes:
         coder: as given.
         atoms: as given but detached, (m, d). They share memory with the given atoms.
@@ -118,6 +123,9 @@ class BoundCoder:
     """
 
     def __init__(self, coder: Coder, atoms: Tensor, *, reuse: bool = True) -> None:
+        check_tensor(atoms, "atoms")
+        if reuse:  # else the coder checks them at its only call
+            check_atoms(atoms)
         self.coder = coder
         self.atoms = atoms.detach()
         self._reuse = reuse
@@ -147,8 +155,12 @@ class BoundCoder:
 
         Returns:
             Codes >= 0, sparse CSR (n, m), indices ascending in each row.
+
+        Raises:
+            ValueError: x is no dense tensor of floats, the penalty is no number above 0, or the coder refuses them.
         """
-        return _encode(x.detach(), lam, self)
+        check_tensor(x, "x", floating=True)
+        return _encode(x.detach(), check_penalty(lam), self)
 
 
 @find_codes
