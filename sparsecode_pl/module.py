@@ -21,6 +21,7 @@ from sparsecode_pl.metrics import functional
 from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
 from sparsecode_pl.schedule import RoundSchedule, penalty_at
 from sparsecode_pl.scoring import SUMS, AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.seeding import generator
 from sparsecode_pl.utilities.versions import versions
 
@@ -87,6 +88,7 @@ class SparseCodingModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         seed: int = 0,
     ) -> None:
+        check_arguments(SparseCodingModule.__init__, locals())
         super().__init__()
         for name, value in (("d_model", d_model), ("num_atoms", num_atoms), ("dictionary_steps", dictionary_steps)):
             if value is not None and value < 1:

@@ -124,10 +124,8 @@ def _fits(value: Any, annotation: Any) -> bool:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return any(_fits(value, choice) for choice in get_args(annotation))
-    if origin is Literal:
-        return any(
-            value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(annotation)
-        )
+    if origin is Literal:  # which of them is for the function to say
+        return any(type(value) is type(choice) for choice in get_args(annotation))
     kind = origin or annotation
     if kind is bool:
         return isinstance(value, bool)

@@ -75,6 +75,13 @@ HARMFUL: dict[str, Callable[[Tensor], Any]] = {
 }
 SPOILT = HARMLESS | HARMFUL
 
+
+def fit(how: str, x: Tensor) -> str:
+    """A way to spoil a tensor, or another where it is of integers and the way is for floats."""
+    floats = ("NaN", "infinity", "minus infinity", "largest", "with gradient", "parameter")
+    return how if x.is_floating_point() or how not in floats else "list"
+
+
 #: What may be given for any argument.
 ANYTHING: list[Any] = [
     *(None, True, False, "", "a", "1", "auto", "data", [], {}, (), [1.0], {"class_path": "a"}, object(), int, len),

@@ -25,7 +25,7 @@ from sparsecode_pl.coding import (
 from sparsecode_pl.metrics import functional
 from sparsecode_pl.scoring import AtomUse, Scores
 
-from .spoilt import HARMLESS, SPOILT, anything, is_number
+from .spoilt import HARMLESS, SPOILT, anything, fit, is_number
 
 # Powers of ten that rows are multiplied by.
 SCALES = [-38, -30, -19, -10, -4, 0, 0, 0, 0, 4, 10, 18, 30, 37]
@@ -171,12 +171,6 @@ def test_spoilt_problems(name, attempt, fuzz):
             plain = encode(problem.x, problem.atoms, problem.lam)
             plain = plain[0] if isinstance(plain, tuple) else plain
             torch.testing.assert_close(codes.to_dense(), plain.to_dense())
-
-
-def fit(how, x):
-    """A way to spoil a tensor, or another where it is of integers and the way is for floats."""
-    floats = ("NaN", "infinity", "minus infinity", "largest", "with gradient", "parameter")
-    return how if x.is_floating_point() or how not in floats else "list"
 
 
 def compressed(codes):
