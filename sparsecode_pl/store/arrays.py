@@ -67,6 +67,8 @@ def write_store(
         raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     if shard_rows < 1:
         raise ValueError(f"shard_rows is {shard_rows}: give at least 1")
+    if getattr(arrays, "ndim", 1) == 0:
+        raise ValueError("arrays is a single number: give arrays, such as [x]")
     items = (_arrays(item) for item in arrays)
     first = next(items, None)
     if first is None:

@@ -366,7 +366,8 @@ def test_measurements(attempt, fuzz, tmp_path, quiet_trainer):
         module = SparseCodingModule(x.shape[1], num_atoms=4, lam=lam)
         data = attempt("rows", lambda: TensorActivations(x, batch_size=8, batches_per_round=2, val_split=0.3))
         given = {"module": module, "data": data, "controls": [DataRows()], "folder": tmp_path, "trainer": trainer}
-        given |= {} if which == "none" or value == 7 or value == 3 else {which: value}
+        many = isinstance(value, int) and value > 2  # takes long, and nothing else
+        given |= {} if which == "none" or many else {which: value}
         records = attempt("measurements", lambda: measure(**given))
         for record in records or ():
             for name in ("S1", "N0", "L", "lam"):

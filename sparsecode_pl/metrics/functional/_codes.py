@@ -13,7 +13,7 @@ from sparsecode_pl.utilities.arguments import check_number, check_tensor
 
 
 def check_codes(codes: Tensor, *residuals: Tensor) -> None:
-    """Check codes, and that a residual, if any, has as many rows. Values on a GPU are not read: that would wait for the device.
+    """Check codes, and that a residual, if any, has as many rows. Values on a GPU are not read, which would take time.
 
     Raises:
         ValueError: codes are not a floating-point matrix (n, m), m >= 1, dense or CSR, or have values that are
