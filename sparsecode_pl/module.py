@@ -95,10 +95,11 @@ class SparseCodingModule(LightningModule):
                 raise ValueError(f"{name} is {value}: give at least 1")
         if not (math.isfinite(expansion) and expansion >= 1):
             raise ValueError(f"expansion is {expansion}: give at least 1 atom per dimension, or num_atoms")
-        if lam is not None:
-            check_penalty(lam)
-        if eval_lam is not None:
-            check_penalty(eval_lam, name="eval_lam")
+        # Plain numbers, because a checkpoint with NumPy's would not be read: they are hyper-parameters.
+        d_model, dictionary_steps, seed, expansion = int(d_model), int(dictionary_steps), int(seed), float(expansion)
+        num_atoms = None if num_atoms is None else int(num_atoms)
+        lam = None if lam is None else check_penalty(lam)
+        eval_lam = None if eval_lam is None else check_penalty(eval_lam, name="eval_lam")
         if init not in ("data", "random", "truth"):
             raise ValueError(f"init is {init!r}: give 'data', 'random' or 'truth'")
         self.save_hyperparameters(ignore=["coder", "optimizer", "lr_scheduler"])

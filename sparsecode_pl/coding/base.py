@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from sparsecode_pl.coding.checks import check_atoms, check_penalty
@@ -76,7 +77,9 @@ class Coder(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The settings that recreate this coder: `class_path` and `init_args`, as in a configuration file."""
-        return {"class_path": _path(type(self)), "init_args": dict(vars(self))}
+        # Neither JSON nor a checkpoint can hold NumPy's numbers.
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
+        return {"class_path": _path(type(self)), "init_args": plain}
 
     @staticmethod
     def from_settings(settings: dict[str, Any]) -> "Coder":

@@ -1,6 +1,7 @@
 import importlib.metadata
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,6 +117,11 @@ def test_an_imported_coder_of_a_third_party_is_made_again():
     again = Coder.from_settings(Watching(2.0).settings())
     assert type(again) is Watching
     assert again.size == 2.0
+
+
+def test_settings_are_plain():
+    size = Watching(np.float32(2)).settings()["init_args"]["size"]
+    assert (size, type(size)) == (2.0, float)
 
 
 def test_settings_import_and_run_nothing(tmp_path, monkeypatch):
