@@ -159,7 +159,7 @@ def test_an_entry_point_lets_a_coder_be_found(tmp_path, monkeypatch):
         ),
         (
             {"class_path": GREEDY, "init_args": {"max_atoms": "a"}},
-            "does not take init_args",
+            "max_atoms is 'a': give an integer or None",
         ),
         ({"class_path": GREEDY, "init_args": {"max_atoms": 0}}, "max_atoms is 0"),
         ({"class_path": "sparsecode_pl.coding.MatchingPursuitCoder"}, "missing a required argument: 'k'"),
