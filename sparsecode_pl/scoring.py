@@ -313,6 +313,8 @@ def score(
     scorer = Scorer(codec, [Scores()] if evaluations is None else evaluations, sync)
     if isinstance(rows, Tensor):
         check_tensor(rows, "rows")
+        if rows.ndim != 2:
+            raise ValueError(f"rows have shape {tuple(rows.shape)}: give (n, {codec.d_model})")
     for batch in rows.split(_BLOCK) if isinstance(rows, Tensor) else rows:
         check_tensor(batch, "rows")
         scorer.update(batch.to(codec.atoms.device))
