@@ -23,6 +23,7 @@ from sparsecode_pl.metrics import functional
 from sparsecode_pl.optimizer import MeanFieldNewton
 from sparsecode_pl.schedule import penalty_at, rate_at
 from sparsecode_pl.scoring import SUMS, AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.seeding import generator
 from sparsecode_pl.utilities.versions import versions
 
@@ -93,16 +94,18 @@ class SparseCodingModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         seed: int = 0,
     ) -> None:
+        check_arguments(SparseCodingModule.__init__, locals())
         super().__init__()
         for name, value in (("d_model", d_model), ("num_atoms", num_atoms), ("dictionary_steps", dictionary_steps)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: give at least 1")
         if not (math.isfinite(expansion) and expansion >= 1):
             raise ValueError(f"expansion is {expansion}: give at least 1 atom per dimension, or num_atoms")
-        if lam is not None:
-            check_penalty(lam)
-        if eval_lam is not None:
-            check_penalty(eval_lam, name="eval_lam")
+        # Plain numbers, because a checkpoint with NumPy's would not be read: they are hyper-parameters.
+        d_model, dictionary_steps, seed, expansion = int(d_model), int(dictionary_steps), int(seed), float(expansion)
+        num_atoms = None if num_atoms is None else int(num_atoms)
+        lam = None if lam is None else check_penalty(lam)
+        eval_lam = None if eval_lam is None else check_penalty(eval_lam, name="eval_lam")
         if init not in ("data", "random", "truth"):
             raise ValueError(f"init is {init!r}: give 'data', 'random' or 'truth'")
         self.save_hyperparameters(ignore=["coder", "optimizer", "lr_scheduler"])

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparsecode_pl.coding.precision import full_precision
+from sparsecode_pl.utilities.arguments import check_arguments
 
 # Weight of a new batch in the running means: lr / _LONGER, within these bounds.
 _LONGER, _LEAST_SHARE, _MOST_SHARE = 2.0, 0.03, 0.5
@@ -37,6 +38,7 @@ class MeanFieldNewton(Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.2) -> None:
+        check_arguments(MeanFieldNewton.__init__, {"lr": lr})
         if not 0 < lr <= 1:
             raise ValueError(f"lr is {lr}: give a share of a Newton step in (0, 1], such as 0.2")
         super().__init__(params, {"lr": lr})

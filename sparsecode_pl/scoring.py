@@ -15,6 +15,7 @@ from torchmetrics import Metric, MetricCollection
 
 from sparsecode_pl.codec import Codec
 from sparsecode_pl.coding import reconstruct
+from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.metrics import (
     AtomActivity,
     AverageCoefficientNorm,
@@ -25,6 +26,7 @@ from sparsecode_pl.metrics import (
     ScoreSums,
     SparseCodingLoss,
 )
+from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
 
 #: Entry points of this group name the evaluations of other packages.
 EVALUATIONS = "sparsecode_pl.evaluations"
@@ -140,10 +142,16 @@ class Scores(Evaluation):
         lam: penalty to score at; the codec's if None.
         buckets: number of the buckets that rows come in, see `CodedBatch.groups`; None for no sums.
         prefix: of the names, so that one pass can score at several penalties.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
     def __init__(self, lam: float | None = None, buckets: int | None = None, prefix: str = "") -> None:
-        self.lam = lam
+        check_arguments(Scores.__init__, {"buckets": buckets, "prefix": prefix})
+        if buckets is not None and buckets < 1:
+            raise ValueError(f"buckets is {buckets}: give at least 1, or None for no sums")
+        self.lam = None if lam is None else check_penalty(lam)
         self.buckets = buckets
         self.prefix = prefix
 
@@ -179,10 +187,13 @@ class AtomUse(Evaluation):
 
     Args:
         lam: penalty to code at; the codec's if None.
+
+    Raises:
+        ValueError: the penalty is not a finite number above 0.
     """
 
     def __init__(self, lam: float | None = None) -> None:
-        self.lam = lam
+        self.lam = None if lam is None else check_penalty(lam)
 
     def metrics(self, codec: Codec) -> dict[str, Metric]:
         """An empty `AtomActivity`."""
@@ -198,10 +209,13 @@ class LargestCoefficient(Evaluation):
 
     Args:
         lam: penalty to code at; the codec's if None.
+
+    Raises:
+        ValueError: the penalty is not a finite number above 0.
     """
 
     def __init__(self, lam: float | None = None) -> None:
-        self.lam = lam
+        self.lam = None if lam is None else check_penalty(lam)
 
     def metrics(self, codec: Codec) -> dict[str, Metric]:
         """An empty `MeanMaxCoefficient`."""
@@ -224,7 +238,7 @@ class Scorer:
         metrics: all metrics by name.
 
     Raises:
-        ValueError: two evaluations give their values the same name.
+        ValueError: two evaluations give their values the same name, or one is no evaluation.
     """
 
     def __init__(self, codec: Codec, evaluations: Sequence[Evaluation], sync: bool = True) -> None:
@@ -232,6 +246,8 @@ class Scorer:
         self.metrics: dict[str, Metric] = {}
         self._parts: list[tuple[Evaluation, dict[str, Metric]]] = []
         for evaluation in evaluations:
+            if not isinstance(evaluation, Evaluation):
+                raise ValueError(f"evaluations has {evaluation!r}: give objects of subclasses of Evaluation")
             metrics = {name: metric.to(codec.atoms.device) for name, metric in evaluation.metrics(self.codec).items()}
             if twice := self.metrics.keys() & metrics.keys():
                 raise ValueError(
@@ -247,6 +263,7 @@ class Scorer:
     @torch.no_grad()
     def update(self, rows: Tensor, groups: Tensor | None = None) -> CodedBatch:
         """Add a batch of activations as they come, (n, d), and the buckets of the rows, (n,), if there are any."""
+        check_tensor(rows, "rows")
         batch = CodedBatch(self.codec, rows, groups)
         for evaluation, metrics in self._parts:
             evaluation.update(metrics, batch)
@@ -281,7 +298,7 @@ def score(
         Values by name, such as "S1".
 
     Raises:
-        ValueError: two evaluations give their values the same name.
+        ValueError: two evaluations give their values the same name, or an argument is of another kind.
 
     Example:
         >>> from sparsecode_pl import Dictionary
@@ -292,7 +309,13 @@ def score(
         >>> round(float(values["S1"]), 3), values["atom_activity"].tolist()  # codes 3.25 and 1.25
         (1.385, [1.0, 1.0])
     """
+    check_arguments(score, locals())
     scorer = Scorer(codec, [Scores()] if evaluations is None else evaluations, sync)
+    if isinstance(rows, Tensor):
+        check_tensor(rows, "rows")
+        if rows.ndim != 2:
+            raise ValueError(f"rows have shape {tuple(rows.shape)}: give (n, {codec.d_model})")
     for batch in rows.split(_BLOCK) if isinstance(rows, Tensor) else rows:
+        check_tensor(batch, "rows")
         scorer.update(batch.to(codec.atoms.device))
     return scorer.compute()

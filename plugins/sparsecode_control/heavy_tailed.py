@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sparsecode_control.noise import Noise, NoiseSettings, NoiseSource, UnitNormSource
+from sparsecode_pl.data import check_arguments
 
 
 class HeavyTailed(Noise):
@@ -31,6 +32,7 @@ class HeavyTailed(Noise):
     rules_out = "Rules out that a few rows of very large norm explain the score."
 
     def __init__(self, clip_norm: float | None = None, **kwargs: Any) -> None:
+        check_arguments(HeavyTailed.__init__, locals())
         super().__init__(**kwargs)
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}: give a multiple of the median norm above 0, or leave it out")

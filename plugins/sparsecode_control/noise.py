@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data import SampledActivations, SampledSource, Source, control_random
+from sparsecode_pl.data import SampledActivations, SampledSource, Source, check_arguments, control_random
 
 _RAW = 20
 
@@ -116,6 +116,7 @@ class Noise(SampledActivations, ABC):
     def __init__(
         self, d_model: int | None = None, num_samples: int | None = None, stream: bool | None = None, **kwargs: Any
     ) -> None:
+        check_arguments(Noise.__init__, locals())
         super().__init__(num_samples=16384 if num_samples is None else num_samples, stream=bool(stream), **kwargs)
         if d_model is not None and d_model < 1:
             raise ValueError(f"d_model is {d_model}: give at least 1")

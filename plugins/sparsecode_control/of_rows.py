@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data import Control, SampledSource, Source, control_random
+from sparsecode_pl.data import Control, SampledSource, Source, check_arguments, control_random
 
 
 class OfRows(Control, ABC):
@@ -25,6 +25,7 @@ class OfRows(Control, ABC):
     """
 
     def __init__(self, num_samples: int | None = None, stream: bool | None = None, seed: int = 0) -> None:
+        check_arguments(OfRows.__init__, locals())
         if num_samples is not None and num_samples < 2:
             raise ValueError(f"num_samples is {num_samples}: give at least 2")
         if seed < 0:

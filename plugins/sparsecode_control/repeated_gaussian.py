@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsecode_control.matched_gaussian import MatchedGaussianSource
 from sparsecode_control.of_rows import OfRows
-from sparsecode_pl.data import DrawnStream, Source, Stream, distinct_rows
+from sparsecode_pl.data import DrawnStream, Source, Stream, check_arguments, distinct_rows
 
 _DEFAULT = "token_id"
 _VECTORS = 22
@@ -50,6 +50,7 @@ class RepeatedGaussian(OfRows):
     rules_out = "Rules out that repeated tokens alone explain the score, whatever vectors they have."
 
     def __init__(self, by: str | None = None, stream: bool | None = None, seed: int = 0) -> None:
+        check_arguments(RepeatedGaussian.__init__, locals())
         super().__init__(stream=stream, seed=seed)
         self.by = by
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sparsecode_pl.data import check_arguments
+
 
 @dataclass(frozen=True)
 class Features:
@@ -35,6 +37,7 @@ class Features:
     cluster_cosine: float = 0.0
 
     def __post_init__(self) -> None:
+        check_arguments(Features, vars(self))
         for name in ("d_model", "num_features", "cluster_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsecode_pl.data import check_arguments
+
 #: Mean coefficient of an active feature.
 MEAN = 0.5
 
@@ -24,6 +26,7 @@ class Magnitudes:
     log_std: float | None = None
 
     def __post_init__(self) -> None:
+        check_arguments(Magnitudes, vars(self))
         if self.log_std is not None and not 0 <= self.log_std < float("inf"):
             raise ValueError(f"log_std is {self.log_std}: give a finite number of at least 0, or None")
 

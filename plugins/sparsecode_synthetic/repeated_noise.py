@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsecode_pl.data import TOKEN, ActivationDataModule, SampledSource, Source, generator
+from sparsecode_pl.data import TOKEN, ActivationDataModule, SampledSource, Source, check_arguments, generator
 
 # Streams of random numbers beside those of the base class.
 _VECTORS, _TYPES = 10, 11
@@ -44,6 +44,7 @@ class RepeatedNoise(ActivationDataModule):
     def __init__(
         self, d_model: int = 32, num_types: int = 8000, exponent: float = 1.0, num_samples: int = 20_000, **kwargs: Any
     ) -> None:
+        check_arguments(RepeatedNoise.__init__, locals())
         super().__init__(**kwargs)
         for name, value, least in (
             ("d_model", d_model, 1),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.coding import csr_codes, reconstruct
-from sparsecode_pl.data import GroundTruth, SampledActivations, SampledSource, Source, generator
+from sparsecode_pl.data import GroundTruth, SampledActivations, SampledSource, Source, check_arguments, generator
 from sparsecode_synthetic.features import Features
 from sparsecode_synthetic.magnitudes import MEAN, Magnitudes
 from sparsecode_synthetic.supports import Supports
@@ -79,6 +79,7 @@ class SparseLinear(SampledActivations):
         cluster_cosine: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        check_arguments(SparseLinear.__init__, locals())
         super().__init__(num_samples=num_samples, stream=stream, **kwargs)
         if not 0 <= noise < float("inf"):
             raise ValueError(f"noise is {noise}: give a finite number of at least 0")

@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sparsecode_pl.data import check_arguments
+
 # Entries of a dense mask at a time.
 _DENSE_ENTRIES = 2**24
 
@@ -57,6 +59,7 @@ class Supports:
     child_probability: float = 0.4
 
     def __post_init__(self) -> None:
+        check_arguments(Supports, vars(self))
         for name in ("num_features", "group_size", "tree_depth", "tree_branching"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class AdaptivePenalty(Callback):
@@ -29,6 +30,7 @@ class AdaptivePenalty(Callback):
     """
 
     def __init__(self, ratio: float = 0.1, tolerance: float = 0.03) -> None:
+        check_arguments(AdaptivePenalty.__init__, locals())
         if not 0 < ratio < 2:
             raise ValueError(f"ratio is {ratio}: give a number in (0, 2); at 2 all codes are zero")
         if not tolerance > 0:

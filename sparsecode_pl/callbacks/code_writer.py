@@ -6,6 +6,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from sparsecode_pl.coding import save_codes
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class CodeWriter(Callback):
@@ -19,6 +20,7 @@ class CodeWriter(Callback):
     """
 
     def __init__(self, folder: str | None = None) -> None:
+        check_arguments(CodeWriter.__init__, locals())
         self.folder = folder
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -7,6 +7,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from sparsecode_pl.data import ROWS
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.progress import Progress
 
 
@@ -28,6 +29,7 @@ class SparseCodingProgress(ProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
+        check_arguments(SparseCodingProgress.__init__, locals())
         super().__init__()
         if refresh_rate < 1:
             raise ValueError(f"refresh_rate is {refresh_rate}: give at least 1")

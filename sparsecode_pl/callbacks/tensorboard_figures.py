@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sparsecode_pl.data import ROWS
 from sparsecode_pl.metrics import CoefficientHistogram
 from sparsecode_pl.module import SparseCodingModule
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class TensorBoardFigures(Callback):
@@ -21,6 +22,9 @@ class TensorBoardFigures(Callback):
     """
 
     def __init__(self, num_bins: int = 90) -> None:
+        check_arguments(TensorBoardFigures.__init__, locals())
+        if num_bins < 1:
+            raise ValueError(f"num_bins is {num_bins}: give at least 1")
         self.num_bins = num_bins
         self._histograms: list[CoefficientHistogram] = []
 

@@ -188,7 +188,8 @@ class SparseCodingCLI(LightningCLI):
             raise ValueError(f"{error}. It is the last of {run}: {cure}") from error
         config["ckpt_path"] = str(newest)
         if self.config.subcommand == "fit":
-            self._resumed, self._purged_step = run, steps_logged(state)
+            if run != Path(root):  # where there is no logger, there is no run folder
+                self._resumed, self._purged_step = run, steps_logged(state)
             rank_zero_info(f"resuming {run} from {newest.name}")
 
     def instantiate_classes(self) -> None:
@@ -202,13 +203,27 @@ class SparseCodingCLI(LightningCLI):
             self._refuse(error)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the command; what is found wrong before the first step is said in a line too."""
+        """Run the command; what is found wrong before the first step, and a failing disk, is said in a line too."""
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            if self.trainer.global_step > 0:
+            begun = self.trainer.global_step > 0
+            if isinstance(error, OSError) and (error.errno in UNWRITABLE or (begun and error.errno is None)):
+                self._tell_safe(str(error), "free some space or make it writable", error)
+            elif isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+                reason = f"a loader process was lost, perhaps because memory ran out ({str(error).splitlines()[0]})"
+                self._tell_safe(reason, "lower data.num_workers", error)
+            elif begun:
                 raise
             self._refuse(error)
+
+    def _tell_safe(self, reason: str, cure: str, error: Exception) -> NoReturn:
+        """Exit with what went wrong, what is safe, and how to go on."""
+        paths = (getattr(each, "last_model_path", "") for each in self.trainer.checkpoint_callbacks)
+        saved = next(filter(None, paths), "")
+        safe = f"{saved} is safe; to go on from there, " if saved else ""
+        again = " with --ckpt_path last" if saved else ""
+        self.parser.error(f"{reason}; {safe}{cure}, and run the same{again}", error)
 
     def _refuse(self, error: Exception) -> NoReturn:
         """Exit with what an error says, if it tells of a wrong configuration."""
@@ -217,24 +232,6 @@ class SparseCodingCLI(LightningCLI):
         if not isinstance(error, _WRONG):
             raise error
         self.parser.error(str(error) or type(error).__name__, error)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Run the command; where the disk or a loader process fails, say in a line what is safe and how to go on."""
-        try:
-            super()._run_subcommand(subcommand)
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, OSError) and error.errno in (None, *UNWRITABLE):
-                reason, cure = str(error), "free some space or make it writable"
-            elif "DataLoader worker" in str(error):
-                reason = f"a loader process was lost, perhaps because memory ran out ({str(error).splitlines()[0]})"
-                cure = "lower data.num_workers"
-            else:
-                raise
-            paths = (getattr(each, "last_model_path", "") for each in self.trainer.checkpoint_callbacks)
-            saved = next(filter(None, paths), "")
-            safe = f"{saved} is safe; to go on from there, " if saved else ""
-            again = " with --ckpt_path last" if saved else ""
-            self.parser.error(f"{reason}; {safe}{cure}, and run the same{again}", error)
 
     def _check_one_layer(self) -> None:
         layers = self.datamodule.layers

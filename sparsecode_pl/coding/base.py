@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from sparsecode_pl.coding.checks import check_atoms, check_penalty
 from sparsecode_pl.coding.gram import gram_matrix
 from sparsecode_pl.coding.precision import find_codes
+from sparsecode_pl.utilities.arguments import check_tensor
 
 #: Entry points of this group name the coders of other packages.
 CODERS = "sparsecode_pl.coders"
@@ -74,7 +77,9 @@ class Coder(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The settings that recreate this coder: `class_path` and `init_args`, as in a configuration file."""
-        return {"class_path": _path(type(self)), "init_args": dict(vars(self))}
+        # Neither JSON nor a checkpoint can hold NumPy's numbers.
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
+        return {"class_path": _path(type(self)), "init_args": plain}
 
     @staticmethod
     def from_settings(settings: dict[str, Any]) -> "Coder":
@@ -105,6 +110,9 @@ class BoundCoder:
         atoms: unit rows, (m, d).
         reuse: keep the Gram matrix for further calls.
 
+    Raises:
+        ValueError: atoms are no dense tensor with values, or, where they are kept, not finite unit rows.
+
     Attributes:
         coder: as given.
         atoms: as given but detached, (m, d). They share memory with the given atoms.
@@ -118,6 +126,9 @@ class BoundCoder:
     """
 
     def __init__(self, coder: Coder, atoms: Tensor, *, reuse: bool = True) -> None:
+        check_tensor(atoms, "atoms")
+        if reuse:  # else the coder checks them at its only call
+            check_atoms(atoms)
         self.coder = coder
         self.atoms = atoms.detach()
         self._reuse = reuse
@@ -147,8 +158,12 @@ class BoundCoder:
 
         Returns:
             Codes >= 0, sparse CSR (n, m), indices ascending in each row.
+
+        Raises:
+            ValueError: x is no dense tensor of floats, the penalty is no number above 0, or the coder refuses them.
         """
-        return _encode(x.detach(), lam, self)
+        check_tensor(x, "x", floating=True)
+        return _encode(x.detach(), check_penalty(lam), self)
 
 
 @find_codes

@@ -6,6 +6,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from sparsecode_pl.utilities.arguments import check_number, check_tensor
+
 # Products stay finite while norms are so much smaller than the largest number of the dtype.
 _HEADROOM = 16
 
@@ -16,7 +18,7 @@ def check_penalty(lam: float, name: str = "lam") -> float:
     Raises:
         ValueError: not a finite number above 0.
     """
-    lam = float(lam)
+    lam = check_number(lam, name)
     if not (math.isfinite(lam) and lam > 0):
         raise ValueError(f"{name} is {lam}: give a finite penalty above 0, such as a tenth of the mean norm of x")
     return lam
@@ -26,8 +28,9 @@ def check_atoms(atoms: Tensor) -> None:
     """Check that atoms are a matrix of finite unit rows.
 
     Raises:
-        ValueError: not a float32 or float64 matrix, not finite, or a row whose L2 norm is not 1.
+        ValueError: not a dense float32 or float64 matrix, not finite, or a row whose L2 norm is not 1.
     """
+    check_tensor(atoms, "atoms")
     if atoms.ndim != 2 or atoms.numel() == 0 or atoms.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"atoms have shape {tuple(atoms.shape)} and dtype {atoms.dtype}: give a float32 or float64 matrix (m, d)"
@@ -53,6 +56,7 @@ def check_problem(x: Tensor, atoms: Tensor, lam: float, max_atoms: int | None) -
             half the penalty is infinite or below the normal numbers of this dtype, or `max_atoms` is below 1.
     """
     check_atoms(atoms)
+    check_tensor(x, "x")
     limits = torch.finfo(atoms.dtype)
     half = float(torch.tensor(lam / 2, dtype=atoms.dtype))
     if not limits.tiny <= half < math.inf:
@@ -92,6 +96,7 @@ def check_gram(gram: Tensor, atoms: Tensor) -> None:
         ValueError: shape or device do not fit the atoms, or the dtype is not a floating one.
     """
     m = len(atoms)
+    check_tensor(gram, "gram")
     if gram.shape != (m, m) or gram.device != atoms.device or not gram.is_floating_point():
         raise ValueError(
             f"gram is {gram.dtype} of shape {tuple(gram.shape)} on {gram.device}: give atoms @ atoms.T, "

@@ -7,6 +7,7 @@ from sparsecode_pl.coding.base import BoundCoder, Coder
 from sparsecode_pl.coding.greedy import Backend, greedy_encode
 from sparsecode_pl.coding.lasso import LassoBackend, check_precision, lasso_encode
 from sparsecode_pl.coding.refined import check_refinement, refined_encode
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.memory import check_memory
 
 
@@ -24,6 +25,7 @@ class GreedyCoder(Coder):
     """
 
     def __init__(self, max_atoms: int | None = None, backend: Backend = "auto", memory: int | None = None) -> None:
+        check_arguments(GreedyCoder.__init__, locals())
         if max_atoms is not None and max_atoms < 1:
             raise ValueError(f"max_atoms is {max_atoms}: give at least 1, or None for no bound")
         check_memory(memory)
@@ -64,6 +66,7 @@ class RefinedCoder(Coder):
     def __init__(
         self, rounds: int = 4, sweeps: int = 3, backend: LassoBackend = "auto", memory: int | None = None
     ) -> None:
+        check_arguments(RefinedCoder.__init__, locals())
         check_refinement(rounds, sweeps)
         check_memory(memory)
         self.rounds = rounds
@@ -102,6 +105,7 @@ class LassoCoder(Coder):
     def __init__(
         self, tol: float = 1e-4, max_iter: int = 10_000, backend: LassoBackend = "auto", memory: int | None = None
     ) -> None:
+        check_arguments(LassoCoder.__init__, locals())
         check_precision(tol, max_iter)
         check_memory(memory)
         self.tol = tol
@@ -146,6 +150,7 @@ class MatchingPursuitCoder(Coder):
     """
 
     def __init__(self, k: int, backend: Backend = "auto", memory: int | None = None) -> None:
+        check_arguments(MatchingPursuitCoder.__init__, locals())
         if k < 1:
             raise ValueError(f"k is {k}: give at least 1")
         check_memory(memory)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
+
 # PyTorch warns once per process that CSR tensors are in beta. This uses up that warning.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -23,8 +25,22 @@ def csr_codes(crow: Tensor, col: Tensor, values: Tensor, num_atoms: int) -> Tens
 
     Returns:
         Sparse CSR tensor (n, m).
+
+    Raises:
+        ValueError: they are not the parts of a CSR matrix. On a GPU only shapes and dtypes are looked at.
     """
-    return torch.sparse_csr_tensor(crow, col, values, (len(crow) - 1, num_atoms), check_invariants=False)
+    check_arguments(csr_codes, locals())
+    if num_atoms < 1:
+        raise ValueError(f"num_atoms is {num_atoms}: give at least 1")
+    on_cpu = isinstance(values, Tensor) and values.device.type == "cpu"  # on a GPU it would wait for the device
+    try:
+        return torch.sparse_csr_tensor(crow, col, values, (len(crow) - 1, num_atoms), check_invariants=on_cpu)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"crow, col and values are not the parts of a CSR matrix with {num_atoms} columns ({reason}): give row "
+            "pointers (n + 1,), atoms (nnz,), ascending in each row, and coefficients (nnz,)"
+        ) from error
 
 
 def codes_of_entries(row: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -86,12 +102,27 @@ def reconstruct(codes: Tensor, atoms: Tensor) -> Tensor:
     Returns:
         (n, d).
 
+    Raises:
+        ValueError: codes are not sparse CSR, or codes and atoms differ in m, dtype or device.
+
     Example:
         >>> codes = torch.tensor([[0.0, 2.0], [0.0, 0.0]]).to_sparse_csr()
         >>> reconstruct(codes, torch.eye(2))
         tensor([[0., 2.],
                 [0., 0.]])
     """
+    check_tensor(codes, "codes", sparse=True, floating=True)
+    check_tensor(atoms, "atoms", floating=True)
+    if codes.layout != torch.sparse_csr or atoms.ndim != 2 or codes.shape[1] != len(atoms):
+        raise ValueError(
+            f"codes are {codes.layout} of shape {tuple(codes.shape)}, and atoms have shape {tuple(atoms.shape)}: give "
+            "sparse CSR codes (n, m), such as codes.to_sparse_csr(), and atoms (m, d)"
+        )
+    if (codes.dtype, codes.device) != (atoms.dtype, atoms.device):
+        raise ValueError(
+            f"codes are {codes.dtype} on {codes.device}, but the atoms {atoms.dtype} on {atoms.device}: convert one of "
+            "them"
+        )
     return sum_weighted_rows(codes.crow_indices(), codes.col_indices(), codes.values(), atoms)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.coding.threads import beside_fork
+from sparsecode_pl.utilities.arguments import check_tensor
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -19,12 +20,14 @@ _Result = TypeVar("_Result")
 def find_codes(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Decorate a function that finds codes: it runs without gradient and in the full precision of its inputs.
 
-    Lower precision would choose other atoms. The device is that of the first tensor among the arguments.
+    Lower precision would choose other atoms. The device is that of the first tensor among the arguments. The first
+    argument is the activations, `x`.
     """
 
     @functools.wraps(function)
     def guarded(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         given = (*args, *kwargs.values())
+        check_tensor(kwargs.get("x", given[0] if given else None), "x")
         device = next((value.device for value in given if isinstance(value, Tensor)), torch.device("cpu"))
 
         def call() -> _Result:

@@ -9,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sparsecode_pl.coding.codes import codes_of_entries
+from sparsecode_pl.utilities.arguments import check_tensor
 from sparsecode_pl.utilities.files import checksum_of, write_file
 
 _PARTS = ("crow", "col", "values", "index")
@@ -23,8 +24,16 @@ def save_codes(path: str | Path, codes: Tensor, index: Tensor) -> None:
         index: which rows of the data these are, (k,) int64.
 
     Raises:
+        ValueError: codes are not sparse CSR, or there is not a row number for each of their rows.
         OSError: the file cannot be written.
     """
+    check_tensor(codes, "codes", sparse=True, floating=True)
+    check_tensor(index, "index")
+    if codes.layout != torch.sparse_csr or index.shape != codes.shape[:1] or index.dtype != torch.int64:
+        raise ValueError(
+            f"codes are {codes.layout} of shape {tuple(codes.shape)}, and index is {index.dtype} of shape "
+            f"{tuple(index.shape)}: give sparse CSR (k, m) and int64 (k,)"
+        )
     parts = codes.crow_indices(), codes.col_indices(), codes.values(), index
     tensors = {name: part.cpu().contiguous() for name, part in zip(_PARTS, parts, strict=True)}
     facts = {"m": str(codes.shape[1]), "checksum": _checksum(tensors.values())}

@@ -27,6 +27,7 @@ from sparsecode_pl.data.tensor import TensorActivations, TensorSource
 from sparsecode_pl.data.token_means import TokenMeans
 from sparsecode_pl.data.without_token_means import WithoutTokenMeans
 from sparsecode_pl.store import MemoryWriter, Store, StoreBusyError, StoreWriter, write_store
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.memory import total_memory
 from sparsecode_pl.utilities.progress import Progress
 from sparsecode_pl.utilities.row_kinds import ROWS, score_name
@@ -65,6 +66,7 @@ __all__ = [
     "TokenMeans",
     "WithoutTokenMeans",
     "available_plugins",
+    "check_arguments",
     "control_random",
     "distinct_rows",
     "fill_store",

@@ -12,6 +12,7 @@ from sparsecode_pl.data.source import Place, Source
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.store.arrays import ACTIVATIONS
 from sparsecode_pl.store.reader import Store
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.seeding import generator
 
 # A stream of random numbers beside those of the other data modules.
@@ -100,6 +101,7 @@ class ActivationStore(ActivationDataModule):
         verify: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_arguments(ActivationStore.__init__, locals())
         super().__init__(**kwargs)
         if num_activations is not None and num_activations < 2:
             raise ValueError(f"num_activations is {num_activations}: give at least 2, or leave it out to take all")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsecode_pl.data.rows import Rows
+from sparsecode_pl.utilities.arguments import check_tensor
 
 
 def check_activations(x: Rows, source: str) -> Rows:
@@ -20,7 +21,7 @@ def check_activations(x: Rows, source: str) -> Rows:
 
     Raises:
         TypeError: not a floating-point tensor.
-        ValueError: not a matrix, fewer than two rows, no columns, or values that are not finite.
+        ValueError: not a dense matrix, fewer than two rows, no columns, or values that are not finite.
 
     Example:
         >>> check_activations(torch.tensor([[0.0, float("nan")], [1.0, 2.0]]), source="x")
@@ -29,6 +30,8 @@ def check_activations(x: Rows, source: str) -> Rows:
         ValueError: x: 1 of 4 activations are NaN or infinite, in 1 of 2 rows (first: row 0, dimension 1). Drop these \
 rows, or find out what made them
     """
+    if isinstance(x, Tensor):
+        check_tensor(x, f"{source}: activations")
     if not hasattr(x, "shape") or (isinstance(x, Tensor) and not x.is_floating_point()):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{source}: activations are {kind}: give a floating-point tensor")
@@ -60,8 +63,9 @@ def check_columns(
         source: the name of the data, for messages.
 
     Raises:
-        ValueError: a column has not one entry for each row.
-        TypeError: entries are neither numbers nor strings.
+        ValueError: a column has not one entry for each row, or is a tensor without values.
+        TypeError: a name is no string, a column is no list, array or tensor, or its entries are neither numbers nor
+            strings.
 
     Example:
         >>> check_columns({"speaker": np.array(["a", "b"]), "line": [3, 4]}, 2, source="x")
@@ -77,6 +81,14 @@ def check_columns(
 def _check_column(
     name: str, values: Sequence[Any] | NDArray[Any] | Tensor, num_rows: int, source: str
 ) -> list[str] | Tensor:
+    if not isinstance(name, str):
+        raise TypeError(f"{source}: a column has the name {name!r}: give a string")
+    if not isinstance(values, Sequence | np.ndarray | Tensor) or isinstance(values, str | bytes):
+        raise TypeError(f"{source}: column {name!r} is a {type(values).__name__}: give a list, an array or a tensor")
+    if isinstance(values, Tensor):
+        check_tensor(values, f"{source}: column {name!r}")
+        if values.is_complex():
+            raise TypeError(f"{source}: column {name!r} holds {values.dtype}: give numbers or strings")
     if getattr(values, "ndim", 1) != 1:
         shape = tuple(values.shape)  # type: ignore[union-attr]
         raise ValueError(f"{source}: column {name!r} has shape {shape}: give one entry for each row")

@@ -5,6 +5,7 @@ from typing import Any
 from sparsecode_pl.data.control import Control
 from sparsecode_pl.data.module import ActivationDataModule
 from sparsecode_pl.data.source import Source
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class ControlOf(ActivationDataModule):
@@ -20,6 +21,7 @@ class ControlOf(ActivationDataModule):
     """
 
     def __init__(self, control: Control, data: ActivationDataModule, **kwargs: Any) -> None:
+        check_arguments(ControlOf.__init__, locals())
         super().__init__(**kwargs)
         if control.module:
             settings = ", ".join(f"--model.{name} {value}" for name, value in control.module.items())

@@ -19,6 +19,7 @@ from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.source import Source, Stream
 from sparsecode_pl.data.split import SINGLE_ROWS, TOKEN, Column, Split, follow, held_out_by, same_columns, split_rows
 from sparsecode_pl.data.without_token_means import WithoutTokenMeans
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.seeding import generator
 
 _SHUFFLE = 1  # stream of random numbers
@@ -91,6 +92,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         unseen_split: float = 0.05,
         remove: Literal["token_mean"] | None = None,
     ) -> None:
+        check_arguments(ActivationDataModule.__init__, locals())
         super().__init__()
         cls, base = type(self), ActivationDataModule
         if cls.load is base.load and cls.sources is base.sources:

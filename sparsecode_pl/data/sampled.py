@@ -12,6 +12,7 @@ from sparsecode_pl.data.module import ActivationDataModule, AnsweredByModule
 from sparsecode_pl.data.old_forms import check_asked
 from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.source import Source, Stream
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.seeding import generator
 
 _ROWS, _STREAM = 2, 3
@@ -149,6 +150,7 @@ class SampledActivations(ActivationDataModule):
     def __init__(
         self, num_samples: int = 16384, stream: bool = False, batches_per_round: int | None = None, **kwargs: Any
     ) -> None:
+        check_arguments(SampledActivations.__init__, locals())
         if batches_per_round is None:
             batches_per_round = 240 if stream else 50
         super().__init__(batches_per_round=batches_per_round, **kwargs)

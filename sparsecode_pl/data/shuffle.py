@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sparsecode_pl.utilities.arguments import check_arguments
+
 
 def shuffled_batches(
     blocks: Iterator[Tensor], batch_size: int, buffer_size: int, refill_share: float, random: torch.Generator
@@ -26,12 +28,22 @@ def shuffled_batches(
     Yields:
         (batch_size, d_model).
 
+    Raises:
+        ValueError: a size or the share is out of its range; when the first batch is asked for.
+
     Example:
         >>> blocks = (torch.full((3, 1), float(number)) for number in range(4))
         >>> batches = shuffled_batches(blocks, 4, 8, 0.5, torch.Generator().manual_seed(0))
         >>> torch.cat(list(batches)).flatten().long().bincount()
         tensor([3, 3, 3, 3])
     """
+    check_arguments(shuffled_batches, locals())
+    if not 1 <= batch_size <= buffer_size:
+        raise ValueError(
+            f"batch_size is {batch_size} and buffer_size {buffer_size}: give 1 <= batch_size <= buffer_size"
+        )
+    if not 0 < refill_share <= 1:
+        raise ValueError(f"refill_share is {refill_share}: give a share in (0, 1], such as 0.5")
     held: list[Tensor] = []
     ended = False
     while not ended:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from sparsecode_pl.data.derived import Derived
 from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.source import Source
+from sparsecode_pl.utilities.arguments import check_tensor
 
 
 class SubsetSource(Derived):
@@ -15,6 +17,9 @@ class SubsetSource(Derived):
     Args:
         source: all rows.
         index: the rows that are taken, in order, (k,) int64.
+
+    Raises:
+        ValueError: the index is not (k,) int64; or, when the rows are asked for, there is no such row.
 
     Example:
         >>> import torch
@@ -25,6 +30,9 @@ class SubsetSource(Derived):
     """
 
     def __init__(self, source: Source, index: Tensor) -> None:
+        check_tensor(index, "index")
+        if index.ndim != 1 or index.dtype != torch.int64:
+            raise ValueError(f"index is {index.dtype} of shape {tuple(index.shape)}: give row numbers, (k,) int64")
         super().__init__(source)
         self.index = index
 
@@ -54,6 +62,10 @@ class RowSubset:
     """
 
     def __init__(self, rows: Rows, index: Tensor) -> None:
+        if len(index) and not (int(index.min()) >= 0 and int(index.max()) < len(rows)):
+            raise ValueError(
+                f"index has rows from {int(index.min())} to {int(index.max())}: give rows from 0 to {len(rows) - 1}"
+            )
         self.shape = (len(index), rows.shape[1])
         self._rows, self._index = rows, index
 

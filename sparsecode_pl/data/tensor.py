@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsecode_pl.data.checks import check_columns
 from sparsecode_pl.data.module import ActivationDataModule
 from sparsecode_pl.data.source import GroundTruth, Place, Source
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class TensorSource(Source):
@@ -22,6 +23,9 @@ class TensorSource(Source):
         place: the layer of a model that they come from.
         provenance: how they were made, in plain types.
         ground_truth: the known answer, if there is one.
+
+    Raises:
+        TypeError: x is nothing that can be made a tensor.
 
     Example:
         >>> TensorSource(torch.eye(3), label="mine", place=Place("my model", "2")).rows.shape
@@ -38,7 +42,10 @@ class TensorSource(Source):
         provenance: Mapping[str, Any] | None = None,
         ground_truth: GroundTruth | None = None,
     ) -> None:
-        self._x = torch.as_tensor(x)
+        try:
+            self._x = torch.as_tensor(x)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{label}: x is a {type(x).__name__}: give a floating-point tensor (n, d_model)") from error
         self._label = label
         self._columns = dict(columns or {})
         self._place = place
@@ -102,8 +109,12 @@ class TensorActivations(ActivationDataModule):
         columns: Mapping[str, Sequence[Any] | NDArray[Any] | Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
+        check_arguments(TensorActivations.__init__, locals())
         super().__init__(**kwargs)
-        self._source = TensorSource(x, name, columns=check_columns(columns, len(x), source=name) if columns else None)
+        source = TensorSource(x, name)
+        if columns:
+            source = TensorSource(x, name, columns=check_columns(columns, len(source.rows), source=name))
+        self._source = source
 
     def sources(self) -> list[Source]:
         """The tensor given."""

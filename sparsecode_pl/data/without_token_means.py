@@ -107,6 +107,7 @@ class WithoutTokenMeans(Derived):
             num_types=num_types,
             types_trained=num_types,
             seen_share=1.0,
+            copies=len(self.index) - sum(map(len, sets.values())),
         )
 
     def again(self, other: Source) -> Source:

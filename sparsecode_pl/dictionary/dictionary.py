@@ -15,6 +15,7 @@ from sparsecode_pl.coding.checks import check_atoms, check_penalty
 from sparsecode_pl.dictionary.card import Card
 from sparsecode_pl.dictionary.directions import directions, repeated
 from sparsecode_pl.dictionary.folder import CONFIG, README, WEIGHTS, read_folder, write_folder
+from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
 from sparsecode_pl.utilities.memory import check_room
 
 # Attempts to replace samples that repeat; the last one is made with random directions.
@@ -67,18 +68,21 @@ class Dictionary(nn.Module):
         card: Card | None = None,
     ) -> None:
         super().__init__()
+        check_arguments(Dictionary.__init__, locals())
         check_atoms(atoms)
         width = atoms.shape[1]
         centre = torch.zeros(width) if centre is None else centre
+        check_tensor(centre, "centre", floating=True)
         if centre.shape != (width,):
             raise ValueError(f"centre has shape {tuple(centre.shape)}, but atoms have width {width}: give ({width},)")
         if not torch.isfinite(centre).all():
             raise ValueError("centre has values that are NaN or infinite: give the mean of the activations")
-        if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"scale is {scale}: give a finite number above 0")
+        kept = torch.tensor(float(scale), dtype=atoms.dtype)
+        if not (math.isfinite(kept) and kept > 0):
+            raise ValueError(f"scale is {scale}: give a finite number above 0 in {atoms.dtype}")
         self.atoms = nn.Parameter(atoms.detach().clone())
         self.register_buffer("centre", centre.detach().clone().to(atoms.dtype))
-        self.register_buffer("scale", torch.tensor(float(scale), dtype=atoms.dtype))
+        self.register_buffer("scale", kept)
         self.register_buffer("penalty", torch.tensor(math.nan, dtype=torch.float64))
         if lam is not None:
             self.lam = lam
@@ -117,6 +121,7 @@ class Dictionary(nn.Module):
         Args:
             coder: another way to find codes.
         """
+        check_arguments(Dictionary.bind, locals())
         return BoundDictionary(self, coder or self.coder)
 
     def encode(self, x: Tensor, lam: float | None = None, coder: Coder | None = None) -> Tensor:
@@ -133,6 +138,7 @@ class Dictionary(nn.Module):
         Raises:
             ValueError: there is no penalty, or x has another width.
         """
+        check_arguments(Dictionary.encode, {"coder": coder})
         return (coder or self.coder).bind(self.atoms, reuse=False)(self.standardise(x), self.penalty_of(lam))
 
     def penalty_of(self, lam: float | None) -> float:
@@ -155,8 +161,9 @@ class Dictionary(nn.Module):
         """Centre and scale activations, (n, d): what codes and penalty refer to.
 
         Raises:
-            ValueError: they have another width.
+            ValueError: they have another width, or are no dense tensor of floats.
         """
+        check_tensor(x, "x", floating=True)
         if x.ndim != 2 or x.shape[1] != self.d_model:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but atoms have width {self.d_model}: give (n, {self.d_model})"
@@ -176,8 +183,12 @@ class Dictionary(nn.Module):
             kwargs: the other arguments of the constructor.
 
         Raises:
-            ValueError: they do not fit into memory.
+            ValueError: a number is below 1, or the atoms do not fit into memory.
         """
+        check_arguments(Dictionary.random, {"num_atoms": num_atoms, "d_model": d_model, "generator": generator})
+        for name, value in (("num_atoms", num_atoms), ("d_model", d_model)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: give at least 1")
         check_room("num_atoms x d_model", num_atoms, d_model)
         return cls(directions(torch.randn(num_atoms, d_model, generator=generator), generator), **kwargs)
 
@@ -201,6 +212,7 @@ class Dictionary(nn.Module):
         Raises:
             ValueError: there is not one sample for each atom.
         """
+        check_tensor(x, "x", floating=True)
         if x.shape != self.atoms.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}, but the atoms {self.shape}: give a sample for each atom")
         atoms = directions(self.standardise(x.to(self.atoms)), generator)

@@ -69,7 +69,7 @@ def _finish_save(folder: Path) -> None:
     """
     config = folder / CONFIG
     if partial_path(config).is_file() and (folder / WEIGHTS).is_file():
-        checksum = _checksum((folder / WEIGHTS).read_bytes())
+        checksum = checksum_of((folder / WEIGHTS).read_bytes())
         if not _describes(config, checksum) and _describes(partial_path(config), checksum):
             publish(config)
 

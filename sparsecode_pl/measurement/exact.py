@@ -13,6 +13,7 @@ from sparsecode_pl.coding import lasso_encode, reconstruct
 from sparsecode_pl.metrics import CodingGap
 from sparsecode_pl.metrics.functional import lower_bound
 from sparsecode_pl.scoring import Coded, CodedBatch, Evaluation, new_scores, new_sums, update_scores
+from sparsecode_pl.utilities.arguments import check_arguments
 
 #: Relative duality gap of the exact codes. Greedy codes are some per cent from the minimum, so this is far below.
 TOLERANCE = 1e-4
@@ -33,6 +34,7 @@ class ExactCodes(Evaluation):
     """
 
     def __init__(self, buckets: int | None = None) -> None:
+        check_arguments(ExactCodes.__init__, locals())
         self.buckets = buckets
 
     def metrics(self, codec: Codec) -> dict[str, Metric]:

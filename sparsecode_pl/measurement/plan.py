@@ -9,6 +9,7 @@ from sparsecode_pl.measurement.exact import ExactCodes
 from sparsecode_pl.measurement.truth import TRUTH_SCORES
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.plain import plain_attributes
 
 # Names in records that are no scores of rows.
@@ -42,6 +43,7 @@ class Plan:
     evaluations: tuple[Evaluation, ...] = ()
 
     def __post_init__(self) -> None:
+        check_arguments(Plan, vars(self))
         if self.seeds < 1:
             raise ValueError(f"seeds is {self.seeds}: give at least 1")
         for share in self.shares:

@@ -32,6 +32,7 @@ from sparsecode_pl.measurement.subjects import Subject, prepare
 from sparsecode_pl.measurement.trainer import default_trainer
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import Evaluation
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.files import UNWRITABLE, cure, what_failed
 from sparsecode_pl.utilities.plain import plain_attributes, to_json
 from sparsecode_pl.utilities.ranks import from_rank_zero
@@ -118,6 +119,7 @@ def measure(
         OSError: the folder cannot be written.
         MeasurementError: some data sets failed; the run folder holds what the others gave, and what was wrong.
     """
+    check_arguments(measure, locals())
     plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations))
     plan.check(module)
     check_jobs(jobs)
@@ -345,6 +347,7 @@ def check_jobs(jobs: int) -> None:
     Raises:
         ValueError: fewer than one, or joblib's backend is neither of processes nor Dask's.
     """
+    check_arguments(check_jobs, locals())
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: give at least 1")
     check_backend()

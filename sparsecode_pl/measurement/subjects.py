@@ -110,6 +110,10 @@ def list_layers(data: ActivationDataModule | Sequence[ActivationDataModule]) -> 
     found: list[Layer] = []
     models: dict[str, list[ActivationDataModule]] = {}  # the data with a model of this name
     for given in [data] if isinstance(data, ActivationDataModule) else data:
+        if not isinstance(given, ActivationDataModule):
+            raise TypeError(
+                f"data has a {type(given).__name__}: give an ActivationDataModule, such as TensorActivations"
+            )
         given.prepare_data()
         sources = given.layers
         for source in sources:

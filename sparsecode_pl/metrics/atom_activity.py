@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sparsecode_pl.metrics.functional.atom_activity import _atom_activity_compute, _atom_activity_update
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class AtomActivity(Metric):
@@ -37,6 +38,7 @@ class AtomActivity(Metric):
     rows: Tensor
 
     def __init__(self, num_atoms: int, **kwargs: Any) -> None:
+        check_arguments(AtomActivity.__init__, locals())
         super().__init__(**kwargs)
         if num_atoms < 1:
             raise ValueError(f"num_atoms is {num_atoms}: give at least 1")

@@ -9,6 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from sparsecode_pl.metrics.functional._codes import check_codes
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.ranks import rank
 from sparsecode_pl.utilities.seeding import generator
 
@@ -47,6 +48,7 @@ class SampledCodes(Metric):
     def __init__(
         self, statistic: Callable[[Tensor], Tensor], num_atoms: int, num_rows: int = 4096, **kwargs: Any
     ) -> None:
+        check_arguments(SampledCodes.__init__, locals())
         super().__init__(**kwargs)
         for name, value in (("num_atoms", num_atoms), ("num_rows", num_rows)):
             if value < 1:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sparsecode_pl.metrics.functional.score_sums import SUM_COLUMNS, _score_sums_compute, _score_sums_update
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class ScoreSums(Metric):
@@ -46,6 +47,7 @@ class ScoreSums(Metric):
     sum_x: Tensor
 
     def __init__(self, num_buckets: int, d_model: int, **kwargs: Any) -> None:
+        check_arguments(ScoreSums.__init__, locals())
         super().__init__(**kwargs)
         for name, value in (("num_buckets", num_buckets), ("d_model", d_model)):
             if value < 1:

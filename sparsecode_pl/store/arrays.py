@@ -14,6 +14,7 @@ from sparsecode_pl.store.block import Block, check_block
 from sparsecode_pl.store.manifest import DTYPES
 from sparsecode_pl.store.reader import Store
 from sparsecode_pl.store.writer import StoreWriter
+from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
 
 #: Name of the layer if arrays come without one.
 ACTIVATIONS = "activations"
@@ -61,10 +62,13 @@ def write_store(
         ...     data.label, data.d_model, data.rows[torch.tensor([7, 999])].shape, int(data.source.columns["token"][7])
         ('mine layer mlp', 8, torch.Size([2, 8]), 7)
     """
+    check_arguments(write_store, locals())
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     if shard_rows < 1:
         raise ValueError(f"shard_rows is {shard_rows}: give at least 1")
+    if getattr(arrays, "ndim", 1) == 0:
+        raise ValueError("arrays is a single number: give arrays, such as [x]")
     items = (_arrays(item) for item in arrays)
     first = next(items, None)
     if first is None:
@@ -97,11 +101,25 @@ def write_store(
 def _arrays(item: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Any]:
     """An item as named arrays or tensors, all of the same length."""
     named = item if isinstance(item, Mapping) else {ACTIVATIONS: item}
-    arrays = {name: x if hasattr(x, "shape") else np.asarray(x) for name, x in named.items()}
+    arrays = {name: _array(x, name) for name, x in named.items()}
     if len({tuple(x.shape[:1]) for x in arrays.values()}) != 1:
         shapes = {name: tuple(x.shape) for name, x in arrays.items()}
         raise ValueError(f"arrays have shapes {shapes}: give the same number of rows for every layer and column")
     return arrays
+
+
+def _array(x: Any, name: str) -> Any:
+    """An array or a tensor of numbers; what is neither becomes an array."""
+    if isinstance(x, Tensor):
+        check_tensor(x, f"arrays: {name!r}")
+        return x
+    try:
+        array = x if hasattr(x, "shape") else np.asarray(x)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"arrays: {name!r} is no array ({error}): give a matrix (k, d)") from error
+    if np.dtype(array.dtype).kind not in "fiu":
+        raise ValueError(f"arrays: {name!r} holds {array.dtype}: give floats for layers, and integers for columns")
+    return array
 
 
 def _blocks(
@@ -119,7 +137,10 @@ def _blocks(
 
 
 def _tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements="W"))
+    if isinstance(x, Tensor):
+        return x
+    x = np.asarray(x)
+    return torch.from_numpy(np.require(x, np.int64 if x.dtype.kind in "iu" else None, requirements="W"))
 
 
 def _compare(stored: dict[str, Any], path: str | Path, start: int, block: Block) -> None:

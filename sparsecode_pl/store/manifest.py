@@ -179,7 +179,7 @@ def plain(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
 def _check_names(argument: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
-        if not _NAME.fullmatch(name):
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
             raise ValueError(f"{argument} has {name!r}: give a name of letters, digits, '.', '_' and '-'")
         if name in seen:
             raise ValueError(f"{argument} has {name!r} twice: give each once")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.store.block import check_block
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 class MemoryWriter:
@@ -33,6 +34,7 @@ class MemoryWriter:
     """
 
     def __init__(self, layers: Mapping[str, int], columns: Sequence[str] = ()) -> None:
+        check_arguments(MemoryWriter.__init__, locals())
         self.complete = False
         self.num_shards = 0
         self.num_rows = 0

@@ -17,6 +17,7 @@ from sparsecode_pl.store.integrity import check_files
 from sparsecode_pl.store.lock import StoreLock
 from sparsecode_pl.store.manifest import MANIFEST, FileEntry, Manifest, Shard, column_file, layer_file, plain
 from sparsecode_pl.store.shard_file import ShardFile
+from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.files import UNWRITABLE, checksum, cure, partial_path, what_failed, write_file
 
 
@@ -64,6 +65,7 @@ class StoreWriter:
         dtype: torch.dtype = torch.float32,
         source: Mapping[str, Any] | None = None,
     ) -> None:
+        check_arguments(StoreWriter.__init__, locals())
         self.path = Path(path)
         self._dtype = dtype
         self._files: list[ShardFile] = []

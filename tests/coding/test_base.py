@@ -1,6 +1,7 @@
 import importlib.metadata
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,6 +119,11 @@ def test_an_imported_coder_of_a_third_party_is_made_again():
     assert again.size == 2.0
 
 
+def test_settings_are_plain():
+    size = Watching(np.float32(2)).settings()["init_args"]["size"]
+    assert (size, type(size)) == (2.0, float)
+
+
 def test_settings_import_and_run_nothing(tmp_path, monkeypatch):
     (tmp_path / "evil_coders.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -153,7 +159,7 @@ def test_an_entry_point_lets_a_coder_be_found(tmp_path, monkeypatch):
         ),
         (
             {"class_path": GREEDY, "init_args": {"max_atoms": "a"}},
-            "does not take init_args",
+            "max_atoms is 'a': give an integer or None",
         ),
         ({"class_path": GREEDY, "init_args": {"max_atoms": 0}}, "max_atoms is 0"),
         ({"class_path": "sparsecode_pl.coding.MatchingPursuitCoder"}, "missing a required argument: 'k'"),

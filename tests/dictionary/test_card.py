@@ -76,7 +76,7 @@ def test_a_card_without_intervals_is_read_and_shown_as_before():
 @pytest.mark.parametrize("content", [[], {"S1": [1.0]}, {"S1": 2.0}])
 def test_intervals_that_are_no_pairs_are_refused(content):
     for card in ({"intervals": content}, {"control_intervals": {"Gaussian": content}}):
-        with pytest.raises(ValueError, match="the card's (control_)?intervals"):
+        with pytest.raises(ValueError, match=r"the card's (control_)?intervals"):
             Card.from_plain(card)
 
 

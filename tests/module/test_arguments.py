@@ -1,6 +1,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -132,3 +133,9 @@ def test_true_features_need_a_known_answer_and_as_many_atoms(data, fit, untraine
         fit(SparseCodingModule(16, lam=0.1, init="truth"), unknown)
     with pytest.raises(ValueError, match="has 32 true features, but num_atoms is 128: set num_atoms to 32"):
         fit(SparseCodingModule(16, lam=0.1, init="truth"), data)
+
+
+def test_hyper_parameters_are_plain_numbers():
+    module = SparseCodingModule(np.int64(4), np.int32(6), np.float32(2), np.float64(0.1), seed=np.int64(1))
+    kinds = {name: type(module.hparams[name]) for name in ("d_model", "num_atoms", "expansion", "lam", "seed")}
+    assert kinds == {"d_model": int, "num_atoms": int, "expansion": float, "lam": float, "seed": int}

@@ -39,9 +39,7 @@ def attempt() -> Callable[..., Any]:
         try:
             answer = call()
         except REFUSALS as error:
-            if not _ours(error):
-                raise
-            if not str(error):
+            if not (_ours(error) and str(error)):
                 raise
             _COUNTS[suite, f"refused ({type(error).__name__})"] += 1
             return None
@@ -63,10 +61,10 @@ def fuzz(long: bool) -> Callable[..., Callable[[Callable[..., None]], None]]:
             max_examples=many if long else cases,
             derandomize=not long,
             database=None,
-            deadline=None,
             phases=[Phase.generate],  # cases are small already, and to make them smaller takes long
-            suppress_health_check=list(HealthCheck),
+            deadline=None,
             report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
         )
         return lambda body: form(given(*strategies)(body))()
 

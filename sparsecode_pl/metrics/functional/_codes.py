@@ -9,24 +9,33 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
+from sparsecode_pl.utilities.arguments import check_number, check_tensor
 
-def check_codes(codes: Tensor, residual: Tensor | None = None) -> None:
-    """Check the shape and layout of codes, and that a residual has as many rows. Values are not read.
+
+def check_codes(codes: Tensor, *residuals: Tensor) -> None:
+    """Check codes, and that a residual, if any, has as many rows. Values on a GPU are not read, which would take time.
 
     Raises:
-        ValueError: codes are not a floating-point matrix (n, m), m >= 1, dense or CSR; or residual is not (n, d).
+        ValueError: codes are not a floating-point matrix (n, m), m >= 1, dense or CSR, or have values that are
+            negative or not finite; or residual is not (n, d).
     """
+    check_tensor(codes, "codes", sparse=True)
     if codes.ndim != 2 or codes.shape[1] == 0 or not codes.is_floating_point():
         raise ValueError(
             f"codes have shape {tuple(codes.shape)} and dtype {codes.dtype}: give floats (n, m), one row per sample"
         )
-    if codes.layout not in (torch.strided, torch.sparse_csr):
-        raise ValueError(f"codes have layout {codes.layout}: give a dense tensor or CSR (codes.to_sparse_csr())")
-    if residual is not None and (residual.ndim != 2 or len(residual) != len(codes)):
-        raise ValueError(
-            f"residual has shape {tuple(residual.shape)}, but there are {len(codes)} rows of codes: "
-            f"give ({len(codes)}, d), for the same samples"
-        )
+    values = stored_values(codes).detach()
+    if values.device.type == "cpu" and values.numel():
+        low, high = (float(each) for each in values.aminmax())
+        if not (low >= 0 and high < math.inf):  # NaN is both
+            raise ValueError(f"codes have values from {low:g} to {high:g}: give finite coefficients >= 0")
+    for residual in residuals:
+        check_tensor(residual, "residual", floating=True)
+        if residual.ndim != 2 or len(residual) != len(codes):
+            raise ValueError(
+                f"residual has shape {tuple(residual.shape)}, but there are {len(codes)} rows of codes: "
+                f"give ({len(codes)}, d), for the same samples"
+            )
 
 
 def check_penalty(lam: float | Tensor) -> None:
@@ -38,10 +47,11 @@ def check_penalty(lam: float | Tensor) -> None:
     if isinstance(lam, Tensor):
         if lam.ndim:
             raise ValueError(f"lam has shape {tuple(lam.shape)}: give a float or a 0-dim tensor")
-        if lam.device.type != "cpu":
+        if lam.device.type not in ("cpu", "meta"):
             return
-    if not (math.isfinite(lam) and lam > 0):
-        raise ValueError(f"lam is {float(lam)}: give a finite penalty above 0, the one used to find the codes")
+    value = check_number(lam, "lam")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"lam is {value}: give a finite penalty above 0, the one used to find the codes")
 
 
 def stored_values(codes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
 from sparsecode_pl.utilities.seeding import generator
 
 
@@ -40,7 +41,7 @@ def match_atoms(true_atoms: Tensor, atoms: Tensor) -> AtomMatching:
         atoms: learnt atoms, (m, d); a row of zeros is like nothing.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or values are not finite.
 
     Example:
         >>> true_atoms = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -48,6 +49,10 @@ def match_atoms(true_atoms: Tensor, atoms: Tensor) -> AtomMatching:
         >>> matching.atoms.tolist(), round(float(matching.mean_cosine), 3)
         ([1, 0], 0.8)
     """
+    for name, given in (("true_atoms", true_atoms), ("atoms", atoms)):
+        check_tensor(given, name, floating=True)
+        if not torch.isfinite(given).all():
+            raise ValueError(f"{name} have values that are NaN or infinite: drop these rows, or find their cause")
     if true_atoms.ndim != 2 or atoms.ndim != 2 or true_atoms.shape[1] != atoms.shape[1]:
         raise ValueError(
             f"true_atoms have shape {tuple(true_atoms.shape)} and atoms {tuple(atoms.shape)}: give matrices (f, d) "
@@ -69,10 +74,19 @@ def matching_by_chance(true_atoms: Tensor, num_atoms: int, seed: int = 0) -> Ato
         num_atoms: m, the number of random atoms.
         seed: of the random atoms.
 
+    Raises:
+        ValueError: true_atoms are no matrix, or there are no random atoms.
+
     Example:
         >>> float(matching_by_chance(torch.eye(16), num_atoms=64).mean_cosine)  # doctest: +ELLIPSIS
         0.5...
     """
+    check_arguments(matching_by_chance, locals())
+    if num_atoms < 1 or true_atoms.ndim != 2:
+        raise ValueError(
+            f"num_atoms is {num_atoms}, and true_atoms have shape {tuple(true_atoms.shape)}: give at least 1, and a "
+            "matrix (f, d)"
+        )
     return match_atoms(true_atoms, torch.randn(num_atoms, true_atoms.shape[1], generator=generator(seed)))
 
 
@@ -107,8 +121,13 @@ def atom_stability(dictionaries: Sequence[Tensor], seed: int = 0) -> AtomStabili
         >>> float(atom_stability([one, one[[2, 0, 1]]]).mean_cosine)  # the same atoms in another order
         1.0
     """
+    check_arguments(atom_stability, locals())
     if len(dictionaries) < 2:
         raise ValueError(f"dictionaries are {len(dictionaries)}: give at least two, such as those of several seeds")
+    for number, atoms in enumerate(dictionaries):
+        check_tensor(atoms, f"dictionaries[{number}]", floating=True)
+        if atoms.ndim != 2 or len(atoms) == 0:
+            raise ValueError(f"dictionaries[{number}] has shape {tuple(atoms.shape)}: give a matrix (m, d)")
     # The smaller one first, so that each of its atoms has a partner.
     pairs = [sorted(pair, key=len) for pair in combinations(dictionaries, 2)]
     found = [match_atoms(one, other).mean_cosine for one, other in pairs]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
+
 #: Maximum bytes of cosines held at once.
 _CHUNK_BYTES = 2**28
 
@@ -23,6 +25,8 @@ class AtomRecoveryScore(NamedTuple):
 
 
 def _check_recovery(true_atoms: Tensor, threshold: float) -> None:
+    check_arguments(_check_recovery, {"threshold": threshold})
+    check_tensor(true_atoms, "true_atoms", floating=True)
     if true_atoms.ndim != 2 or true_atoms.numel() == 0:
         raise ValueError(f"true_atoms have shape {tuple(true_atoms.shape)}: give a matrix (f, d), one row per feature")
     norms = torch.linalg.vector_norm(true_atoms, dim=1)
@@ -39,6 +43,7 @@ def _check_recovery(true_atoms: Tensor, threshold: float) -> None:
 
 def _atom_recovery_update(true_atoms: Tensor, atoms: Tensor) -> Tensor:
     """Largest cosine similarity of each true atom with the learnt ones, (f,)."""
+    check_tensor(atoms, "atoms", floating=True)
     if atoms.ndim != 2 or atoms.numel() == 0 or atoms.shape[1] != true_atoms.shape[1]:
         width = true_atoms.shape[1]
         raise ValueError(f"atoms have shape {tuple(atoms.shape)}, but true_atoms have width {width}: give (m, {width})")

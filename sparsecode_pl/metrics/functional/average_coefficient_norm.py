@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.metrics.functional._codes import check_codes, divide_by_maxima, row_maxima, stored_values
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 def _check_exponent(p: float) -> None:
+    check_arguments(_check_exponent, locals())
     if not (math.isfinite(p) and p > 0):
         raise ValueError(f"p is {p}: give a finite exponent above 0, such as 1; for p = 0 use nonzero_entries")
 

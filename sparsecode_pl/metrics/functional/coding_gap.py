@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sparsecode_pl.metrics.functional._codes import check_codes, check_penalty
 from sparsecode_pl.metrics.functional.sparse_coding_loss import _sparse_coding_loss_update
+from sparsecode_pl.utilities.arguments import check_tensor
 
 
 def _coding_gap_update(codes: Tensor, residual: Tensor, lam: float | Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,6 +85,7 @@ def lower_bound(codes: Tensor, residual: Tensor, lam: float | Tensor, gap: Tenso
 
 
 def _check_per_row(values: Tensor, name: str, rows: int) -> None:
+    check_tensor(values, name, floating=True)
     if values.shape != (rows,):
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}, but there are {rows} rows of codes: "

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.metrics.functional._codes import check_codes, check_penalty, stored_values
+from sparsecode_pl.utilities.arguments import check_arguments
 
 
 def _check_bins(num_bins: int, low: float, high: float) -> None:
+    check_arguments(_check_bins, locals())
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}: give at least 1")
     if not (0 < low < high and math.isfinite(high)):

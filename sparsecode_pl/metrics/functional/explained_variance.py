@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.metrics.functional._codes import squared_norm
+from sparsecode_pl.utilities.arguments import check_tensor
 
 
 def _explained_variance_update(residual: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
     """Sum of squared residuals, sum of x (d,), sum of its squares, and the number of rows."""
     # torchmetrics' own classes sum in the input dtype; for float32 rows with a large mean the result is noise.
+    check_tensor(residual, "residual", floating=True)
+    check_tensor(x, "x", floating=True)
     if x.ndim != 2 or residual.shape != x.shape:
         raise ValueError(
             f"residual has shape {tuple(residual.shape)}, but x {tuple(x.shape)}: give both as (n, d), of the same rows"

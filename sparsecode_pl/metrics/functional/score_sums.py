@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.metrics.functional._codes import check_codes, check_penalty, row_maxima
+from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
 
 #: The sums over rows, in the order of the columns.
 SUM_COLUMNS = (
@@ -28,16 +29,26 @@ def _score_sums_update(
     """Sums of each bucket, (num_buckets, 9), with squares of x in place of distances; and the sum of x, (d,)."""
     check_codes(codes, residual)
     check_penalty(lam)
+    check_tensor(x, "x", floating=True)
     if residual.shape != x.shape:
         raise ValueError(
             f"residual has shape {tuple(residual.shape)}, but x {tuple(x.shape)}: give both as (n, d), of the same rows"
         )
     for name, values in (("groups", groups), ("bound", bound)):
+        if values is not None:
+            check_tensor(values, name, floating=name == "bound")
         if values is not None and values.shape != (len(codes),):
             raise ValueError(
                 f"{name} has shape {tuple(values.shape)}, but there are {len(codes)} rows of codes: give "
                 f"({len(codes)},), one number for each sample"
             )
+    if groups.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"groups are {groups.dtype}: give the number of each row's bucket, int64")
+    if groups.device.type == "cpu" and len(groups) and not (groups.min() >= 0 and groups.max() < num_buckets):
+        raise ValueError(
+            f"groups are from {int(groups.min())} to {int(groups.max())}: give numbers in [0, {num_buckets}), or more "
+            "buckets"
+        )
     nonzeros, coefficients = _row_sums(codes)
     maxima = row_maxima(codes).double()
     squared_residuals, squares = (
@@ -120,6 +131,9 @@ def score_sums(
         >>> scores_of_sums(sums.sum(0))["S1"]  # (5 + 3) / (3 + 3)
         tensor(1.3333, dtype=torch.float64)
     """
+    check_arguments(score_sums, {"num_buckets": num_buckets})
+    if num_buckets < 1:
+        raise ValueError(f"num_buckets is {num_buckets}: give at least 1")
     return _score_sums_compute(*_score_sums_update(codes, residual, x, lam, groups, bound, num_buckets))
 
 
@@ -142,6 +156,7 @@ def scores_of_sums(sums: Tensor) -> dict[str, Tensor]:
         >>> {name: round(float(value), 2) for name, value in scores.items()}
         {'S1': 1.2, 'L_norm': 3.2, 'N0': 1.5, 'L': 4.0, 'explained_variance': 0.75}
     """
+    check_tensor(sums, "sums", floating=True)
     if sums.ndim == 0 or sums.shape[-1] != len(SUM_COLUMNS):
         raise ValueError(
             f"sums have shape {tuple(sums.shape)}: give (..., {len(SUM_COLUMNS)}), the columns of `SUM_COLUMNS`"

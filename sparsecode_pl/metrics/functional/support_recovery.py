@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.metrics.functional._codes import check_codes
+from sparsecode_pl.utilities.arguments import check_tensor
 
 
 class SupportScore(NamedTuple):
@@ -46,11 +47,18 @@ def support_recovery(true_codes: Tensor, codes: Tensor, matched: Tensor) -> Supp
     (n, f), m = true_codes.shape, codes.shape[1]
     if len(codes) != n:
         raise ValueError(f"codes have {len(codes)} rows, and true_codes {n}: give the codes of the same rows")
-    if matched.shape != (f,) or int(matched.max()) >= m:
+    check_tensor(matched, "matched")
+    if matched.shape != (f,) or matched.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"matched is {matched.dtype} of shape {tuple(matched.shape)}: give int64 of shape ({f},)")
+    matched = matched.cpu().long()
+    atoms = matched[matched >= 0]
+    if int(matched.max()) >= m:
         raise ValueError(
-            f"matched has shape {tuple(matched.shape)} and values up to {int(matched.max())}: give the number of one "
-            f"of the {m} atoms, or -1, for each of {f} features"
+            f"matched has values up to {int(matched.max())}: give the number of one of the {m} atoms, or -1, for each "
+            f"of {f} features"
         )
+    if len(atoms.unique()) < len(atoms):
+        raise ValueError(f"matched is {matched.tolist()}: give each atom once, so that it stands for one feature")
     feature = torch.full((m,), -1)
     known = (matched >= 0).nonzero()[:, 0]
     feature[matched[known]] = known
