@@ -411,7 +411,8 @@ class SparseCodingModule(LightningModule):
         if float(self.lam) == self._span[1]:  # no callback has set another: the next round starts from it
             self.lam_from.copy_(self.lam)
         if self._stops_after_one_round:
-            self.trainer.should_stop = True
+            whole = self.trainer.fit_loop.batch_idx + 1 >= self.trainer.num_training_batches  # no limit has cut it off
+            self._finished, self.trainer.should_stop = whole, True
 
     @property
     def _stops_after_one_round(self) -> bool:
@@ -521,7 +522,7 @@ class SparseCodingModule(LightningModule):
         """Add the dictionary's card, the scores, and whether training has ended."""
         checkpoint["card"] = self.dictionary.card.plain()
         checkpoint["scores"], checkpoint["sums"] = dict(self.scores), dict(self.sums)
-        checkpoint["finished"] = self.trainer.should_stop
+        checkpoint["finished"] = self._finished
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read what was added. Set the scoring penalty if it is given, or if an older checkpoint lacks it."""

@@ -13,7 +13,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO, read_checkpoint
+from sparsecode_pl.callbacks.checkpoint_io import AtomicCheckpointIO
+from sparsecode_pl.utilities.arguments import check_arguments
+from sparsecode_pl.utilities.checkpoint import read_checkpoint
 from sparsecode_pl.utilities.files import PARTIAL
 
 _NAME = re.compile(r"round=(\d+)-batch=(\d+)\.ckpt")
@@ -46,6 +48,7 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = 5.0, keep: int = 2) -> None:
+        check_arguments(RunCheckpoint.__init__, locals())
         for name, value in (("every_n_steps", every_n_steps), ("keep", keep)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: give at least 1")
@@ -145,7 +148,7 @@ class RunCheckpoint(Checkpoint):
         """Save the end of a round."""
         if self._folder is None:
             return
-        self._save(trainer, trainer.current_epoch, int(trainer.num_training_batches))
+        self._save(trainer, trainer.current_epoch, trainer.fit_loop.batch_idx + 1)
         stop, *announced = self._of_any(trainer, self._stop, *(number in self._announced for number in _REQUEUE))
         self._requeue(announced)
         if stop and not trainer.should_stop:

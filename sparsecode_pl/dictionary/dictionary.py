@@ -16,6 +16,7 @@ from sparsecode_pl.dictionary.card import Card
 from sparsecode_pl.dictionary.directions import directions, repeated
 from sparsecode_pl.dictionary.folder import CONFIG, README, WEIGHTS, read_folder, write_folder
 from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
+from sparsecode_pl.utilities.checkpoint import read_checkpoint
 from sparsecode_pl.utilities.memory import check_room
 
 # Attempts to replace samples that repeat; the last one is made with random directions.
@@ -308,7 +309,7 @@ class Dictionary(nn.Module):
                 f"checkpoint is '{path}', and there is no such file: give lightning_logs/.../*.ckpt"
             )
         try:
-            checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+            checkpoint = read_checkpoint(path)
             state, settings = checkpoint["state_dict"], checkpoint["hyper_parameters"]
             atoms, centre, scale = (state[f"dictionary.{name}"] for name in ("atoms", "centre", "scale"))
             lam = float(settings.get("eval_lam") or state["lam"])

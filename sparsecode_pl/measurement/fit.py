@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.callbacks import RunCheckpoint
+from sparsecode_pl.callbacks.checkpoint_io import AtomicCheckpointIO
 from sparsecode_pl.callbacks.run_checkpoint import resumable
 from sparsecode_pl.data import ActivationDataModule, score_name
 from sparsecode_pl.dictionary import Dictionary
@@ -25,7 +26,7 @@ from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.measurement.tokens import token_identity
 from sparsecode_pl.measurement.truth import truth_scores
 from sparsecode_pl.module import SparseCodingModule, record_names
-from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO, read_checkpoint
+from sparsecode_pl.utilities.checkpoint import read_checkpoint
 from sparsecode_pl.utilities.ranks import from_rank_zero, is_shared
 
 TrainerFactory = Callable[[SparseCodingModule, Path], Trainer]
@@ -60,6 +61,8 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     last = from_rank_zero(lambda: resumable(folder))
     trainer.fit(module, datamodule=data, ckpt_path=None if last is None else last[0])
     folder = from_rank_zero(lambda: folder)  # other processes may have counted the run folders at another moment
+    if not module.scores:
+        raise RuntimeError("training ended before any rows were scored: give it more time (trainer.max_time) or steps")
     dictionary = module.dictionary.to(trainer.strategy.root_device)
     counts = {score_name(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}
     penalties = {"lam": dictionary.lam, "train_lam": module.trained_lam}

@@ -7,10 +7,11 @@ from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sparsecode_pl.callbacks import AdaptivePenalty, ResampleDeadAtoms, RunCheckpoint
+from sparsecode_pl.callbacks.checkpoint_io import AtomicCheckpointIO
 from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.coding import GreedyCoder
 from sparsecode_pl.module import SparseCodingModule
-from sparsecode_pl.utilities.checkpoint import AtomicCheckpointIO, read_checkpoint
+from sparsecode_pl.utilities.checkpoint import read_checkpoint
 
 LAM = 0.08
 

@@ -19,7 +19,7 @@ from sparsecode_control import (
 from sparsecode_synthetic import RepeatedNoise, SparseLinear
 
 from sparsecode_pl import SparseCodingModule, measure
-from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter, SparseCodingProgress, TensorBoardFigures
+from sparsecode_pl.callbacks import AdaptivePenalty, CodeWriter, RunCheckpoint, SparseCodingProgress, TensorBoardFigures
 from sparsecode_pl.coding import GreedyCoder, LassoCoder, MatchingPursuitCoder, RefinedCoder
 from sparsecode_pl.data import (
     ActivationDataModule,
@@ -79,6 +79,7 @@ CLASSES = {
     MatchingPursuitCoder: {"k": 2},
     AdaptivePenalty: {},
     CodeWriter: {},
+    RunCheckpoint: {},
     SparseCodingProgress: {},
     TensorBoardFigures: {},
     AtomActivity: {"num_atoms": 3},
