@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_takes_no_other_along(server, words, tmp_path, w
             os.kill(moments.choice(living), signal.SIGKILL)
         status = run.end(600)
         if status:  # the fit of the killed worker is named, all others are made
-            assert "process died" in run.said
+            assert "its process was lost" in run.said
             assert len(fits(folder)) >= 5
             again = server.start(folder, *words, f"--resume={folder / 'out' / 'version_0'}")
             assert again.end(600) == 0, again.said
