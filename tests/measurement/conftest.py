@@ -131,15 +131,15 @@ def layered() -> type[ActivationDataModule]:
             made = Broken if number is not None and number == self.broken else SourceActivations
             return made(source, val_split=self.val_split, **settings)
 
-        def train_batch(self, epoch: int, index: int) -> torch.Tensor:
+        def rank_batch(self, epoch: int, index: int) -> torch.Tensor:
             if self.broken == 0:  # its one layer
                 raise RuntimeError("the disk is gone")
-            return super().train_batch(epoch, index)
+            return super().rank_batch(epoch, index)
 
     class Broken(SourceActivations):
         """Data whose batches fail."""
 
-        def train_batch(self, epoch: int, index: int) -> torch.Tensor:
+        def rank_batch(self, epoch: int, index: int) -> torch.Tensor:
             raise RuntimeError("the disk is gone")
 
     return Layered

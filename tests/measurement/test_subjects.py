@@ -81,8 +81,8 @@ def test_random_rows_are_not_drawn_before_their_fit(make_data):
 
 def test_data_of_one_layer_is_loaded_as_its_plugin_does(layered):
     class Doubled(TensorActivations):
-        def train_batch(self, epoch, index):
-            return 2 * super().train_batch(epoch, index)
+        def rank_batch(self, epoch, index):
+            return 2 * super().rank_batch(epoch, index)
 
     data = Doubled(layered((8,)).rows)
     measured, control = prepare(SparseCodingModule(8, expansion=2), data, [RandomDictionary()])
