@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A command of sparsecode as a SLURM job, with a task for each GPU:
+# A fit as a SLURM job, with a task for each GPU:
 #   sbatch --nodes 2 configs/cluster/slurm.sh fit --config my_run.yaml
 #
-# 90 seconds before the time is up, SLURM signals the tasks. Lightning then saves a checkpoint and puts the job into the
-# queue again, where it goes on from there. The run stands in slurm/JOB_ID.
+# 90 seconds before the time is up, SLURM signals the tasks. A checkpoint is then saved, and the job is put into the queue
+# again, where it goes on from there. The run stands in slurm/JOB_ID. For the fits of `measure`, see docs/scaling.md.
 #
 #SBATCH --job-name=sparsecode
 #SBATCH --nodes=1
@@ -15,6 +15,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
+[[ ${1:-} == fit ]] || { echo "the command is ${1:-missing}: give fit" >&2 && exit 2; }
 
 resume=()
 if ((${SLURM_RESTART_COUNT:-0} > 0)); then
