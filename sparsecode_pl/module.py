@@ -30,8 +30,8 @@ from sparsecode_pl.utilities.versions import versions
 # With a smaller share of different rows among the training rows, their repetition is warned of.
 _REPEATED = 0.5
 
-# Means that differ by more than this share of the rows' size are of other rows.
-_SAME_MEAN = 1e-5
+# Means and sizes that differ by more than this share of the rows' size are of other rows.
+_SAME = 1e-5
 
 
 class SparseCodingModule(LightningModule):
@@ -130,7 +130,8 @@ class SparseCodingModule(LightningModule):
         self.sums: dict[str, Tensor] = {}
         self._scorers: dict[str, Scorer] = {}
         self._codes: Tensor | None = None
-        self._finished = False
+        self._finished = self._within_round = False
+        self._mean_norm: float | None = None
 
     @property
     def coder(self) -> Coder:
@@ -194,7 +195,7 @@ class SparseCodingModule(LightningModule):
         self.check_width(self.data)
         if stage != "fit":
             return
-        self._finished = False  # of another fit; a checkpoint is read after this
+        self._finished = self._within_round = False  # of another fit; a checkpoint is read after this
         self._check_trainer()
         if not self.lam.isnan():
             return
@@ -202,6 +203,7 @@ class SparseCodingModule(LightningModule):
         features = self._true_features() if self.init == "truth" else None
         self._check_repetition()
         statistics = self.data.statistics
+        self._mean_norm = statistics.mean_norm
         self.dictionary.centre.copy_(statistics.mean)
         if self.scale:
             self.dictionary.scale.fill_(statistics.mean_norm)
@@ -286,9 +288,15 @@ class SparseCodingModule(LightningModule):
         """Set the first penalty, unless a checkpoint or a callback has set it.
 
         Raises:
-            ValueError: there is no penalty, or the module was fitted to other data.
+            ValueError: there is no penalty, the module was fitted to other data, or it is resumed within a round with
+                another penalty.
         """
         self._check_same_data()
+        if self._within_round and self.fixed_lam not in (None, float(self.lam)):
+            raise ValueError(
+                f"lam is {self.fixed_lam}, but the checkpoint was made at {float(self.lam)}, in the middle of a round: "
+                f"give {float(self.lam)}, or resume from a checkpoint of the end of a round"
+            )
         if self.lam.isnan():
             if self.fixed_lam is None:
                 raise ValueError(
@@ -302,14 +310,14 @@ class SparseCodingModule(LightningModule):
         self._span = float(self.lam_from), float(self.lam)  # a round that is resumed has no start
 
     def _check_same_data(self) -> None:
-        """Refuse data with another mean than that which the dictionary is centred by."""
+        """Refuse data whose mean is not that which the dictionary is centred by, or whose rows have another size."""
         statistics, centre = self.data.statistics, self.dictionary.centre.cpu().double()
-        distance = float((statistics.mean - centre).norm())
-        if distance > _SAME_MEAN * (statistics.mean_norm + float(centre.norm())):
+        most = _SAME * (statistics.mean_norm + float(centre.norm()))
+        resized = abs(statistics.mean_norm - (self._mean_norm or statistics.mean_norm))
+        if float((statistics.mean - centre).norm()) > most or resized > most:
             raise ValueError(
-                f"the module was fitted to {self.dictionary.card.data or 'other data'}, and its centre is not the mean "
-                f"of the training rows of {self.data.label}: give the same data, or a new module, which module.fresh() "
-                "makes"
+                f"the module was fitted to {self.dictionary.card.data or 'other data'}, and {self.data.label} has "
+                "training rows of another mean or size: give the same data, or a new module, which module.fresh() makes"
             )
 
     def configure_optimizers(self) -> Any:
@@ -342,7 +350,10 @@ class SparseCodingModule(LightningModule):
                 optimizer.state.clear()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Squared error of the batch with its codes fixed, in units of the penalty: the loss of the dictionary step."""
+        """The loss of the dictionary step: squared error with the codes fixed, in units of the penalty.
+
+        Its value is that of this process's rows, its gradient that of the rows of all processes.
+        """
         if not self.learn:
             return 0 * self.dictionary.atoms.sum()  # zero rather than None: DDP cannot skip a step
         x = self.dictionary.standardise(batch)
@@ -357,13 +368,12 @@ class SparseCodingModule(LightningModule):
         gradient, moments = dictionary_gradient(self._codes, residual, self.trainer.world_size, self._unit)
         if first:
             self._tell_optimizers(moments)
-        # The value is the error of this process's rows, the gradient that of all.
         return (residual / self._unit).square().sum() / len(x) + ((atoms - atoms.detach()) * gradient).sum()
 
     @property
     def _unit(self) -> float:
         """The next power of two above the penalty of the round: in its units no square overflows or vanishes."""
-        return 2.0 ** math.frexp(float(self.lam))[1]
+        return 2.0 ** math.frexp(self._span[1])[1]
 
     def _tell_optimizers(self, moments: Tensor) -> None:
         """Give the curvature to optimisers that need it."""
@@ -522,7 +532,8 @@ class SparseCodingModule(LightningModule):
         """Add the dictionary's card, the scores, and whether training has ended."""
         checkpoint["card"] = self.dictionary.card.plain()
         checkpoint["scores"], checkpoint["sums"] = dict(self.scores), dict(self.sums)
-        checkpoint["finished"] = self._finished
+        checkpoint["finished"], checkpoint["mean_norm"] = self._finished, self._mean_norm
+        checkpoint["within_round"] = self.trainer.fit_loop.batch_idx + 1 < self.trainer.num_training_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read what was added. Set the scoring penalty if it is given, or if an older checkpoint lacks it."""
@@ -532,7 +543,8 @@ class SparseCodingModule(LightningModule):
         if "card" in checkpoint:
             self.dictionary.card = Card.from_plain(checkpoint["card"])
         self.scores, self.sums = dict(checkpoint.get("scores", {})), dict(checkpoint.get("sums", {}))
-        self._finished = bool(checkpoint.get("finished"))
+        self._finished, self._within_round = (bool(checkpoint.get(name)) for name in ("finished", "within_round"))
+        self._mean_norm = checkpoint.get("mean_norm")
 
 
 def record_names(scores: Mapping[str, float]) -> dict[str, float]:

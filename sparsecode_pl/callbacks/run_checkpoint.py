@@ -1,6 +1,7 @@
 """Checkpoints from which a run goes on as if it had not been interrupted."""
 
 import re
+import shutil
 import signal
 import threading
 import time
@@ -16,11 +17,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from sparsecode_pl.callbacks.checkpoint_io import AtomicCheckpointIO
 from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.checkpoint import read_checkpoint
-from sparsecode_pl.utilities.files import PARTIAL
+from sparsecode_pl.utilities.files import PARTIAL, partial_path, publish
 
 _NAME = re.compile(r"round=(\d+)-batch=(\d+)\.ckpt")
 # SLURM announces a requeue by one of these.
 _REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
+# Batches after which processes ask each other for signals and clocks. They would wait for each other after every one.
+_ASK = 10
 
 
 class RunCheckpoint(Checkpoint):
@@ -33,7 +36,8 @@ class RunCheckpoint(Checkpoint):
     On SIGTERM the batch is finished, a checkpoint is written, and the process leaves with exit code 143. While rows are
     scored there is nothing to save, and the process leaves at once; the last checkpoint is from before. Lightning's
     handler of the signal by which SLURM announces a requeue (SIGUSR1) runs between two batches, never within one. In a
-    run on several processes, all of them stop after the same batch, whichever of them got the signal.
+    run on several processes, all of them stop after the same batch, one of the next ten, whichever of them got the
+    signal.
 
     Args:
         every_n_steps: optimiser steps between two checkpoints within a round; None does not count them.
@@ -59,6 +63,7 @@ class RunCheckpoint(Checkpoint):
         self.keep = keep
         self._folder: Path | None = None
         self._began: float | None = None
+        self._set_up = 0.0
         self.seconds_before = 0.0
         self._stop = False
         self._announced: set[int] = set()
@@ -91,7 +96,7 @@ class RunCheckpoint(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder, and have the trainer write atomically and read without running code."""
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        self._began, self.seconds_before = None, 0.0
+        self._began, self.seconds_before, self._set_up = None, 0.0, time.time()
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
@@ -127,44 +132,66 @@ class RunCheckpoint(Checkpoint):
         if self._folder is None or done % trainer.accumulate_grad_batches or done == trainer.num_training_batches:
             return  # gradients are waiting, or the round ends here, and it is saved when its rows have been scored
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every > 1 and step % every == 0:
-            return  # Lightning writes the curves of this batch after this, and a checkpoint must not be ahead of them
         due = self.every_n_steps is not None and step - self._saved_step >= self.every_n_steps
-        if self.every_n_minutes is not None:
-            due |= time.monotonic() - self._saved_time >= 60 * self.every_n_minutes
-        due, stop, *announced = self._of_any(trainer, due, self._stop, *(n in self._announced for n in _REQUEUE))
-        if due or stop or any(announced):
+        late, stop, *announced = self._of_any(trainer, done, self._is_late(), self._stop, *self._is_announced())
+        if stop:
+            trainer._logger_connector.update_train_step_metrics()  # which Lightning would do after this
+        elif every > 1 and step % every == 0:
+            return  # Lightning writes the curves of this batch after this, and a checkpoint must not be ahead of them
+        if due or late or stop or any(announced):
             self._save(trainer, trainer.current_epoch, done)
-        self._requeue(announced)
+        self._requeue(trainer, announced)
         if stop:
             self._leave()
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Leave, if the process was told to."""
-        if self._folder is not None and trainer.state.fn == "fit" and self._of_any(trainer, self._stop)[0]:
-            self._leave()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Leave, if the process was told to. A requeue goes on from the last checkpoint."""
+        if self._folder is not None and trainer.state.fn == "fit":
+            stop, *announced = self._of_any(trainer, batch_idx + 1, self._stop, *self._is_announced())
+            self._requeue(trainer, announced)
+            if stop:
+                self._leave()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of a round."""
         if self._folder is None:
             return
         self._save(trainer, trainer.current_epoch, trainer.fit_loop.batch_idx + 1)
-        stop, *announced = self._of_any(trainer, self._stop, *(number in self._announced for number in _REQUEUE))
-        self._requeue(announced)
+        stop, *announced = self._of_any(trainer, 0, self._stop, *self._is_announced())
+        self._requeue(trainer, announced)
         if stop and not trainer.should_stop:
             self._leave()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove what Lightning saved for a requeue: any later fit in the root folder would go on from there."""
+        """Remove what was saved for a requeue: any later fit in the root folder would go on from there."""
         if self._folder is not None and trainer.is_global_zero:
-            for path in Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"):
+            for path in _requeued(trainer, since=self._set_up):
                 path.unlink(missing_ok=True)
 
+    def _is_late(self) -> bool:
+        """Whether it is time for a checkpoint, by the clock."""
+        minutes = (time.monotonic() - self._saved_time) / 60
+        return self.every_n_minutes is not None and minutes >= self.every_n_minutes
+
+    def _is_announced(self) -> list[bool]:
+        """Which signals have announced a requeue."""
+        return [number in self._announced for number in _REQUEUE]
+
     @staticmethod
-    def _of_any(trainer: Trainer, *flags: bool) -> list[bool]:
-        """Each flag, set if it is on any process."""
+    def _of_any(trainer: Trainer, batches: int, *flags: bool) -> list[bool]:
+        """Each flag, set if it is on any process. Processes ask each other only every so many batches."""
         if trainer.world_size == 1:
             return list(flags)
+        if batches % _ASK:
+            return [False for _ in flags]
         values = torch.tensor(flags, dtype=torch.int32, device=trainer.strategy.root_device)
         return [bool(flag) for flag in trainer.strategy.reduce(values, reduce_op="max").tolist()]
 
@@ -178,14 +205,23 @@ class RunCheckpoint(Checkpoint):
         trainer.save_checkpoint(folder / f"round={round_ + 1}-batch={batches}.ckpt", weights_only=False)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if trainer.is_global_zero:
-            for path in self.paths[self.keep :]:
+            later = [path for path in self.paths if (_place(path) or ()) > (round_ + 1, batches)]  # damaged ones
+            for path in [*later, *self.paths[len(later) + self.keep :]]:
                 path.unlink(missing_ok=True)
 
-    def _requeue(self, announced: list[bool]) -> None:
+    def _requeue(self, trainer: Trainer, announced: list[bool]) -> None:
+        """Have Lightning put the job into the queue again, and give it the last checkpoint to go on from."""
         for number, is_announced in zip(_REQUEUE, announced, strict=True):
             if is_announced and number in self._handlers:
                 self._announced.discard(number)
                 self._handlers[number](number, None)
+        if any(announced) and trainer.is_global_zero:
+            for path in _requeued(trainer, since=self._set_up):
+                # Lightning saves what it finds, and in the midst of scoring that cannot be resumed.
+                path.unlink()
+                if self.paths:
+                    shutil.copyfile(self.paths[0], partial_path(path))
+                    publish(path)
 
     def _leave(self) -> None:
         kept = f"{self.last_model_path} is safe" if self.paths else "there is no checkpoint yet"
@@ -200,6 +236,12 @@ def _prepare(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _requeued(trainer: Trainer, since: float) -> list[Path]:
+    """What Lightning has saved for a requeue since a time, and what this fit was resumed from."""
+    found = Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")
+    return [path for path in found if path.stat().st_mtime >= since or str(path) == str(trainer.ckpt_path)]
+
+
 def checkpoints_in(folder: str | Path) -> list[Path]:
     """The checkpoints that `RunCheckpoint` wrote to a folder, the newest first."""
     places = {path: _place(path) for path in Path(folder).glob("*.ckpt")}
@@ -207,14 +249,14 @@ def checkpoints_in(folder: str | Path) -> list[Path]:
 
 
 def newest_run(root: str | Path) -> Path | None:
-    """The newest run folder that has checkpoints, among those that fits wrote below a root folder.
+    """The folder of the fit that was begun last below a root folder, whether it has a checkpoint yet or not.
 
     Args:
         root: the trainer's `default_root_dir`.
     """
     runs = [path for path in Path(root).glob("lightning_logs/version_*") if path.name[8:].isdigit()]
     runs = sorted(runs, key=lambda path: int(path.name[8:]), reverse=True)
-    return next((run for run in [*runs, Path(root)] if checkpoints_in(run / "checkpoints")), None)
+    return next((run for run in [*runs, Path(root)] if (run / "checkpoints").is_dir()), None)
 
 
 def resumable(folder: str | Path) -> tuple[Path, int] | None:
@@ -232,7 +274,13 @@ def resumable(folder: str | Path) -> tuple[Path, int] | None:
 
 
 def steps_logged(checkpoint: Mapping[str, Any]) -> int:
-    """The first step whose points in the curves come after a checkpoint."""
+    """The first step whose points in the curves come after a checkpoint.
+
+    Raises:
+        ValueError: it holds nothing but weights.
+    """
+    if "loops" not in checkpoint:
+        raise ValueError("the checkpoint holds the weights alone, and no fit can be resumed from it: give another one")
     loops = checkpoint["loops"]["fit_loop"]
     batches = loops["epoch_loop.batch_progress"]["current"]
     # Within a round, Lightning saves before it counts the batch.

@@ -171,25 +171,23 @@ class SparseCodingCLI(LightningCLI):
         """
         root = config["trainer"]["default_root_dir"] or "."
         run = newest_run(root)
-        if run is None:
+        if run is None or not checkpoints_in(run / "checkpoints"):
+            none_yet = f"there is no checkpoint in {run or Path(root, 'lightning_logs')}"
             if self.config.subcommand != "fit":
-                raise FileNotFoundError(
-                    f"ckpt_path is 'last', but there is no checkpoint in {Path(root, 'lightning_logs')}: fit first, or "
-                    "give the path of a checkpoint"
-                )
-            rank_zero_info(f"ckpt_path is 'last', and there is no checkpoint in {root} yet: a new run begins")
+                raise FileNotFoundError(f"ckpt_path is 'last', but {none_yet}: give the path of a checkpoint")
+            rank_zero_info(f"ckpt_path is 'last', and {none_yet} yet: a new run begins")
             config["ckpt_path"] = None
             return
         newest, *before = checkpoints_in(run / "checkpoints")
         try:
-            state = read_checkpoint(newest)
+            step = steps_logged(read_checkpoint(newest))
         except ValueError as error:
             cure = f"to resume from the one before, {before[0].name}, remove it" if before else "start a new run"
             raise ValueError(f"{error}. It is the last of {run}: {cure}") from error
         config["ckpt_path"] = str(newest)
         if self.config.subcommand == "fit":
             if run != Path(root):  # where there is no logger, there is no run folder
-                self._resumed, self._purged_step = run, steps_logged(state)
+                self._resumed, self._purged_step = run, step
             rank_zero_info(f"resuming {run} from {newest.name}")
 
     def instantiate_classes(self) -> None:

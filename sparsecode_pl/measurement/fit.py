@@ -64,6 +64,7 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
     if not module.scores:
         raise RuntimeError("training ended before any rows were scored: give it more time (trainer.max_time) or steps")
     dictionary = module.dictionary.to(trainer.strategy.root_device)
+    dictionary.lam = module.eval_lam or module.trained_lam  # its checkpoint may have that of a share already
     counts = {score_name(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}
     penalties = {"lam": dictionary.lam, "train_lam": module.trained_lam}
     training = {name: value for name, value in record_names(module.scores).items() if name not in _NO_SCORES}

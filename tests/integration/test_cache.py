@@ -9,6 +9,18 @@ from sparsecode_pl.cli import main
 from sparsecode_pl.data import ActivationStore, Store
 
 
+@pytest.fixture
+def words(word_model, word_text):
+    """The command line that fills a store."""
+    given = {"model_name_or_path": word_model, "text": word_text, "device": "cpu", "batch_tokens": 256}
+
+    def words(store: Path, **settings) -> list[str]:
+        every = given | {"shard_rows": 1500, "num_activations": 40000, "store": store} | settings
+        return ["cache", "--data=TransformerActivations", *(f"--data.{name}={value}" for name, value in every.items())]
+
+    return words
+
+
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
