@@ -11,6 +11,7 @@ from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in, newest_run
 from sparsecode_pl.module import SparseCodingModule
 
 BATCHES = 12
+names_then: list[str] = []
 
 
 class At(Callback):
@@ -94,14 +95,23 @@ def test_a_requeue_is_handled_between_two_batches(run, tmp_path):
     assert seen == [["round=1-batch=8.ckpt"]]
 
 
-def test_the_newest_run_is_the_one_of_the_highest_number_that_has_checkpoints(tmp_path):
+def test_the_newest_run_is_the_last_fit_with_checkpoints_or_without(tmp_path):
     assert newest_run(tmp_path) is None
-    for version, files in {2: ["round=1-batch=5.ckpt"], 9: ["epoch=3.ckpt"], 10: []}.items():
-        folder = tmp_path / "lightning_logs" / f"version_{version}" / "checkpoints"
-        folder.mkdir(parents=True)
-        for name in files:
-            (folder / name).touch()
-    assert newest_run(tmp_path) == tmp_path / "lightning_logs" / "version_2"
+    (tmp_path / "checkpoints").mkdir()  # of a fit without a logger
+    assert newest_run(tmp_path) == tmp_path
+    for version in (2, 10, 9):
+        (tmp_path / "lightning_logs" / f"version_{version}" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "lightning_logs" / "version_11").mkdir()  # of `predict`
+    assert newest_run(tmp_path) == tmp_path / "lightning_logs" / "version_10"
+
+
+def test_checkpoints_of_another_course_are_removed_and_the_last_ones_stay(run, tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("round=1-batch=12.ckpt", "round=1-batch=11.ckpt"):  # damaged ones, say, that were passed over
+        (folder / name).touch()
+    run(RunCheckpoint(every_n_steps=4, keep=2), At(11, lambda: names_then.extend(names(tmp_path))))
+    assert names_then == ["round=1-batch=8.ckpt", "round=1-batch=4.ckpt"]
 
 
 def test_checkpoints_are_in_the_order_of_rounds_and_batches(tmp_path):

@@ -26,7 +26,7 @@ def test_where_data_fail_the_others_are_written_and_the_command_fails(here, meas
 from sparsecode_synthetic import SparseLinear
 
 class Failing(SparseLinear):
-    def train_batch(self, epoch, index):
+    def rank_batch(self, epoch, index):
         raise RuntimeError("the disk is gone")
 """
     )

@@ -90,7 +90,7 @@ def test_a_folder_without_results_is_refused_and_left_alone(refused, tmp_path):
     ("change", "reason"),
     [
         (lambda content: content[: len(content) // 2], "cannot be read as the results of a run"),
-        (lambda content: b"{}", "'results' is missing"),
+        (lambda content: b"{}", "it has no 'results'"),
         (lambda content: content.replace(b'"format": 3', b'"format": 99'), "it is of format 99, and this version"),
     ],
     ids=["cut off", "empty", "newer"],

@@ -123,7 +123,7 @@ def test_another_option_is_refused_by_name(interrupted, run, make_data, no_fit, 
 
 def test_another_module_or_other_data_are_refused_by_name(interrupted, run, make_data, no_fit):
     options = {"seeds": 2, "trainer": TRAINER, "resume": interrupted}
-    with pytest.raises(ValueError, match=r"model.expansion is 3, but the run in .* was made with 2"):
+    with pytest.raises(ValueError, match=r"model.expansion is 3.0, but the run in .* was made with 2.0"):
         run(module(expansion=3), make_data(), MatchedGaussian(), **options)
     with pytest.raises(ValueError, match=r"subjects\[0\].source.seed is 1, but the run in"):
         run(module(), make_data(seed=1), MatchedGaussian(), **options)
@@ -199,3 +199,15 @@ def test_a_fit_that_was_interrupted_goes_on_where_it_was(run, make_data, tmp_pat
     (dictionary,) = whole.rglob("dictionary.safetensors")
     assert checksum(part / dictionary.relative_to(whole)) == checksum(dictionary)
     assert batches == list(range({3: 2, 8: 8, 10: 8, None: 12}[batch], 12))
+
+
+def test_a_finished_fit_whose_scores_are_lost_is_scored_again_as_it_was(run, make_data, tmp_path):
+    settings = {"explained_variance": 0.4, "trainer": TRAINER}
+    (first,) = run(module(), make_data(), folder=tmp_path / "run", **settings)
+    folder = tmp_path / "run" / "version_0"
+    before = content(folder)
+    (scores,) = folder.rglob("fit.json")
+    scores.unlink()
+    (again,) = run(module(), make_data(), resume=folder, **settings)
+    assert content(folder) == before
+    assert again["train_lam"] == first["train_lam"] != first["lam"]

@@ -10,6 +10,7 @@ from sparsecode_pl.callbacks import AdaptivePenalty, ResampleDeadAtoms, RunCheck
 from sparsecode_pl.callbacks.checkpoint_io import AtomicCheckpointIO
 from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.coding import GreedyCoder
+from sparsecode_pl.data import TensorActivations
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.utilities.checkpoint import read_checkpoint
 
@@ -248,3 +249,22 @@ def test_what_was_there_survives_a_checkpoint_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"File exists|Not a directory"):
         writer.save_checkpoint({"state_dict": {}}, tmp_path / "file" / "b.ckpt")
+
+
+def test_within_a_round_another_penalty_is_refused(tmp_path, small_data, trainer):
+    saver = RunCheckpoint(every_n_steps=4)
+    interrupted = trainer(
+        callbacks=[saver, Crash(9)], default_root_dir=tmp_path, enable_checkpointing=True, log_every_n_steps=5
+    )
+    with pytest.raises(ZeroDivisionError):
+        interrupted.fit(SparseCodingModule(16, expansion=2, lam=LAM), small_data())
+    with pytest.raises(ValueError, match=f"lam is {2 * LAM}, but the checkpoint was made at {LAM}, in the middle"):
+        trainer().fit(SparseCodingModule(16, expansion=2, lam=2 * LAM), small_data(), ckpt_path=saver.last_model_path)
+
+
+def test_other_data_of_the_same_mean_is_refused(small_data, trainer):
+    rows = small_data().rows[:] - small_data().rows[:].mean(0)
+    module = SparseCodingModule(16, expansion=2, lam=LAM)
+    trainer().fit(module, TensorActivations(rows, val_split=0, batches_per_round=4))
+    with pytest.raises(ValueError, match="has training rows of another mean or size"):
+        trainer().fit(module, TensorActivations(100 * rows, val_split=0, batches_per_round=4))
