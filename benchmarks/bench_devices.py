@@ -1,10 +1,9 @@
 """What processes exchange in a training step, and how long it takes: gloo, with 1, 2 and 4 processes on this machine.
 
-Each process codes its share of a batch of 1,024 samples that are sparse sums of atoms plus noise, and forms the
-gradient of the atoms. The processes then average the gradient and the two moments of the codes, and each takes the same
-step. The parts are those of `SparseCodingModule` under DDP, but called one after another with a barrier before each
-exchange, so that waiting for others is not counted as communication. DDP hides part of the exchange behind the backward
-pass; here nothing is hidden. Each process uses one thread; more processes than cores share them. Prints and writes
+Each process codes its share of a batch of 1,024 samples that are sparse sums of atoms plus noise. `dictionary_gradient`
+then gives all of them the same gradient of the atoms and the same moments of the codes, and each takes the same step.
+The parts are those of `SparseCodingModule` under DDP. A barrier stands before each exchange, so that waiting for others
+is not counted as communication. Each process uses one thread; more processes than cores share them. Prints and writes
 medians and minima over steps of the slowest process: results/bench_devices.json.
 """
 
@@ -25,7 +24,8 @@ from record import write
 
 from sparsecode_pl.coding import GreedyCoder, reconstruct
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.optimizer import MeanFieldNewton, moments_of
+from sparsecode_pl.gradient import dictionary_gradient
+from sparsecode_pl.optimizer import MeanFieldNewton
 
 PROCESSES = (1, 2, 4)
 SIZES = ((2048, 256), (4096, 512))  # atoms and dimensions of whole steps
@@ -45,8 +45,28 @@ def problem(d: int, m: int) -> tuple[Dictionary, torch.Tensor]:
     return dictionary, torch.einsum("na,nad->nd", weights, atoms[chosen]) + 0.1 * noise
 
 
+_all_reduce = dist.all_reduce
+
+
+class Exchanges:
+    """Called in place of PyTorch's all-reduce; counts bytes and seconds."""
+
+    def __init__(self) -> None:
+        self.bytes, self.seconds, self.waited = 0, 0.0, 0.0
+
+    def __call__(self, tensor: torch.Tensor, op: dist.ReduceOp) -> None:
+        """Wait for the other processes, and add up what all of them give."""
+        start = time.perf_counter()
+        dist.barrier()
+        met = time.perf_counter()
+        _all_reduce(tensor, op)
+        self.bytes += tensor.nbytes
+        self.seconds += time.perf_counter() - met
+        self.waited += met - start
+
+
 def steps(m: int, d: int) -> dict[str, list[float]]:
-    """Seconds of each part of each step in this process."""
+    """Seconds of each part of each step in this process, and bytes that it exchanged."""
     rank, number = dist.get_rank(), dist.get_world_size()
     dictionary, x = problem(d, m)
     share = x[rank::number]
@@ -56,31 +76,31 @@ def steps(m: int, d: int) -> dict[str, list[float]]:
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
         dist.barrier()
+        dist.all_reduce = exchanges = Exchanges()
         start = time.perf_counter()
         found = call()
-        taken.setdefault(name, []).append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start - exchanges.seconds - exchanges.waited
+        taken.setdefault(name, []).append(seconds)
+        if name == "gradient":
+            taken.setdefault("exchange", []).append(exchanges.seconds)
+            taken.setdefault("bytes", []).append(exchanges.bytes)
         return found
+
+    def gradient(codes: torch.Tensor) -> torch.Tensor:
+        found, moments = dictionary_gradient(codes, share - reconstruct(codes, atoms), number)
+        atoms.grad = found
+        return moments
+
+    def step() -> None:
+        optimizer.step()
+        dictionary.normalise()
 
     for _ in range(STEPS + 1):  # the first compiles
         with torch.no_grad():
             codes = timed("codes", lambda: dictionary.coder.bind(atoms, reuse=False)(share, LAM))
-            moments = moments_of(codes)
-            timed("exchange of moments", lambda moments=moments: dist.all_reduce(moments))
-        optimizer.observe(moments / number)
-
-        def gradient(codes: torch.Tensor = codes) -> None:
-            optimizer.zero_grad()
-            ((share - reconstruct(codes, atoms)).square().sum() / len(share)).backward()
-
-        timed("gradient", gradient)
-        timed("exchange of the gradient", lambda: dist.all_reduce(atoms.grad))
-        atoms.grad /= number
-
-        def step() -> None:
-            optimizer.step()
-            dictionary.normalise()
-
-        timed("step", step)
+            optimizer.observe(timed("gradient", lambda codes=codes: gradient(codes)))
+            timed("step", step)
+    dist.all_reduce = _all_reduce
     return {name: each[1:] for name, each in taken.items()}
 
 
@@ -143,25 +163,23 @@ def main() -> None:
             print(f"{number} processes, {int(size) / 2**20:g} MiB alone: {median:.1f} ms, at least {least:.1f} ms")
         for place, (m, d) in enumerate(SIZES):
             parts = slowest(by_rank, place)
+            exchanged = int(max(parts.pop("bytes")))
             medians = {name: statistics.median(each) for name, each in parts.items()}
-            exchange = medians["exchange of the gradient"] + medians["exchange of moments"]
             result = {
                 "processes": number,
                 "m": m,
                 "d": d,
-                "gradient_bytes": 4 * m * d,
-                "moments_bytes": 8 * m,
+                "bytes": exchanged,
                 "seconds": medians,
                 "least_seconds": {name: min(each) for name, each in parts.items()},
-                "share_of_exchange": exchange / sum(medians.values()),
+                "share_of_exchange": medians["exchange"] / sum(medians.values()),
             }
             results.append(result)
             print(
                 f"{number} processes, m = {m:,}, d = {d:,}: codes {1000 * medians['codes']:.0f} ms, gradient "
                 f"{1000 * medians['gradient']:.0f} ms, step {1000 * medians['step']:.0f} ms, exchange of "
-                f"{4 * m * d / 2**20:.0f} MiB {1000 * medians['exchange of the gradient']:.1f} ms (at least "
-                f"{1000 * result['least_seconds']['exchange of the gradient']:.1f}) and of the moments "
-                f"{1000 * medians['exchange of moments']:.1f} ms, {result['share_of_exchange']:.0%} of the step"
+                f"{exchanged / 2**20:.1f} MiB {1000 * medians['exchange']:.1f} ms (at least "
+                f"{1000 * result['least_seconds']['exchange']:.1f}), {result['share_of_exchange']:.0%} of the step"
             )
     settings = {"batch": BATCH, "active": ACTIVE, "lam": LAM, "steps": STEPS, "cores": os.cpu_count()}
     write("bench_devices", {"steps": results, "exchanges": alone}, settings, packages=("torch", "numba"))

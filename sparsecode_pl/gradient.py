@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributed import ReduceOp
 
 from sparsecode_pl.coding.codes import sum_weighted_rows, transposed
-from sparsecode_pl.coding.kernels import add_weighted_rows
+from sparsecode_pl.coding.kernels import add_weighted_rows, transpose
 from sparsecode_pl.coding.threads import share_rows
 from sparsecode_pl.optimizer import moment_sums
 
@@ -70,7 +70,7 @@ def dictionary_gradient(
     reduce(largest, ReduceOp.MAX)
     units = _units(largest, bits)
     values = _on_grid(values, units[:num_atoms][col])
-    products = _products(*transposed(crow, col, values, num_atoms), _on_grid(residual, units[num_atoms:]))
+    products = _products(crow, col, values, num_atoms, _on_grid(residual, units[num_atoms:]))
     sums = moment_sums(col, values.double(), num_atoms)
     reduce(products, ReduceOp.SUM)
     reduce(sums, ReduceOp.SUM)
@@ -92,20 +92,21 @@ def _on_grid(values: Tensor, units: Tensor) -> Tensor:
     return (values / units).round_().mul_(units)
 
 
-def _products(start: Tensor, row: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-    """The sums of weighted rows, (m, d) float64, from the three parts of a CSR matrix of weights, (m, n)."""
+def _products(crow: Tensor, col: Tensor, values: Tensor, num_atoms: int, rows: Tensor) -> Tensor:
+    """The product of the transpose of a CSR matrix, (n, m), given by its three parts, with rows: (m, d) float64."""
     if rows.device.type != "cpu":
+        start, row, weights = transposed(crow, col, values, num_atoms)
         return sum_weighted_rows(start, row, weights.double(), rows.double())
-    parts = [part.numpy() for part in (start, row, weights, rows)]
-    sums = np.zeros((len(start) - 1, rows.shape[1]))
+    starts = np.zeros(num_atoms + 1, np.int64)
+    entries = [np.empty_like(part.numpy()) for part in (col, values)]
+    transpose(crow.numpy(), col.numpy(), values.numpy(), starts, *entries)
+    sums = np.zeros((num_atoms, rows.shape[1]))
 
     def start_thread() -> Callable[[slice], None]:
-        first, *others = parts
-
         def add(atoms: slice) -> None:
-            add_weighted_rows(first[atoms.start : atoms.stop + 1], *others, sums[atoms])
+            add_weighted_rows(starts[atoms.start : atoms.stop + 1], *entries, rows.numpy(), sums[atoms])
 
         return add
 
-    share_rows(len(sums), _ATOMS, start_thread)
+    share_rows(num_atoms, _ATOMS, start_thread)
     return torch.from_numpy(sums)

@@ -67,9 +67,11 @@ def test_compiled_sums_are_those_of_pytorch(problem):
     codes, residual = problem(1000)
     whole = (codes * 2**10).round().clamp(max=2**20), (residual * 2**6).round().clamp(-(2**20), 2**20)
     csr = whole[0].to_sparse_csr()
-    start, row, weights = transposed(csr.crow_indices(), csr.col_indices(), csr.values(), 40)
+    parts = csr.crow_indices(), csr.col_indices(), csr.values()
+    start, row, weights = transposed(*parts, 40)
     expected = sum_weighted_rows(start, row, weights.double(), whole[1].double())
-    assert torch.equal(_products(start, row, weights, whole[1]), expected)
+    assert torch.equal(_products(*parts, 40, whole[1]), expected)
+    assert torch.equal(expected, whole[0].double().T @ whole[1].double())
 
 
 @pytest.mark.parametrize("exponent", [-120, -60, 40])
