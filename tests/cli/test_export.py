@@ -75,10 +75,7 @@ def test_an_earlier_export_is_replaced(checkpoint, here):
 
 def test_a_checkpoint_that_is_not_there_is_refused(refused, here):
     message = refused("export", "nowhere.ckpt", "mine")
-    assert (
-        "checkpoint is 'nowhere.ckpt', and there is no such file: give the checkpoint"
-        in message
-    )
+    assert "checkpoint is 'nowhere.ckpt', and there is no such file: give the checkpoint" in message
     assert not (here / "mine").exists()
 
 
