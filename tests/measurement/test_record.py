@@ -163,7 +163,7 @@ def test_results_of_the_format_before_load_without_dictionaries(tmp_path):
     [
         ("{", "cannot be read as the results of a run"),
         ('{"format": 99}', "it is of format 99, and this version reads up to 3: update sparsecode-pl"),
-        ('{"format": 2, "settings": {}, "versions": {}}', "'results' is missing"),
+        ('{"format": 2, "settings": {}, "versions": {}}', "it has no 'results'"),
         ('{"format": 2, "settings": {}, "versions": {}, "results": [{"data": "x", "fits": []}]}', None),
         (
             '{"format": 2, "settings": {}, "versions": {}, "results": [{"data": "x", "fits": [{"seed": 0, "folder": '
