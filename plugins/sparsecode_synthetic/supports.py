@@ -148,9 +148,13 @@ class Supports:
             The number of active features of each row, (num,), and the features, row by row and ascending, both int64.
         """
         chunk = max(1, _DENSE_ENTRIES // self.num_features)
-        masks = (self._draw(min(chunk, num - start), random) for start in range(0, num, chunk))
-        found = [(mask.sum(1), mask.nonzero()[:, 1]) for mask in masks]
-        return torch.cat([counts for counts, _ in found]), torch.cat([columns for _, columns in found])
+        counts = torch.empty(num, dtype=torch.int64)  # taken first: more rows than memory holds fail at once
+        columns = []
+        for part in counts.split(chunk):
+            mask = self._draw(len(part), random)
+            part.copy_(mask.sum(1))
+            columns.append(mask.nonzero()[:, 1])
+        return counts, torch.cat(columns)
 
     def _draw(self, num: int, random: torch.Generator) -> Tensor:
         """A mask of active features, (num, num_features)."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from sparsecode_pl.utilities.arguments import check_number, check_tensor
+from sparsecode_pl.utilities.arguments import check_positive, check_tensor
 
 # Products stay finite while norms are so much smaller than the largest number of the dtype.
 _HEADROOM = 16
@@ -18,10 +18,7 @@ def check_penalty(lam: float, name: str = "lam") -> float:
     Raises:
         ValueError: not a finite number above 0.
     """
-    lam = check_number(lam, name)
-    if not (math.isfinite(lam) and lam > 0):
-        raise ValueError(f"{name} is {lam}: give a finite penalty above 0, such as a tenth of the mean norm of x")
-    return lam
+    return check_positive(lam, name, "a finite penalty above 0, such as a tenth of the mean norm of x")
 
 
 def check_atoms(atoms: Tensor) -> None:

@@ -302,14 +302,10 @@ class Dictionary(nn.Module):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no checkpoint of a `SparseCodingModule`, or one without a learnt dictionary.
+            ValueError: it is damaged, no checkpoint of a `SparseCodingModule`, or one without a learnt dictionary.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"checkpoint is '{path}', and there is no such file: give lightning_logs/.../*.ckpt"
-            )
+        checkpoint = read_checkpoint(path)
         try:
-            checkpoint = read_checkpoint(path)
             state, settings = checkpoint["state_dict"], checkpoint["hyper_parameters"]
             atoms, centre, scale = (state[f"dictionary.{name}"] for name in ("atoms", "centre", "scale"))
             lam = float(settings.get("eval_lam") or state["lam"])
@@ -317,10 +313,10 @@ class Dictionary(nn.Module):
             coder = Coder.from_settings(settings["coder"]) if coder is None else coder
             card = Card.from_plain(checkpoint.get("card", {}))
             made = None if math.isnan(lam) else cls(atoms, centre, float(scale), lam, coder, card)
-        except Exception as error:  # a file of another kind fails in many ways
+        except Exception as error:  # that of another module fails in many ways
             reason = (str(error).strip().splitlines() or [""])[0]
             raise ValueError(
-                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule, or a damaged one "
+                f"checkpoint is '{path}', and that is no checkpoint of a SparseCodingModule "
                 f"({type(error).__name__}: {reason}): give one that `sparsecode fit` wrote"
             ) from error
         if made is None:

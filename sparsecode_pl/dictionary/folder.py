@@ -70,16 +70,23 @@ def _finish_save(folder: Path) -> None:
     config = folder / CONFIG
     if partial_path(config).is_file() and (folder / WEIGHTS).is_file():
         checksum = checksum_of((folder / WEIGHTS).read_bytes())
-        if not _describes(config, checksum) and _describes(partial_path(config), checksum):
+        if _describing(config, checksum) is None and _describing(partial_path(config), checksum) is not None:
             publish(config)
 
 
-def _describes(path: Path, checksum: str) -> bool:
-    """Whether a JSON file is there and belongs to weights of this checksum."""
+def _describing(path: Path, checksum: str) -> dict[str, Any] | None:
+    """The content of a JSON file if it is there and belongs to weights of this checksum."""
     try:
-        return bool(_parse(path)["weights"]["checksum"] == checksum)
-    except (OSError, ValueError, KeyError):  # the last is of format 1
-        return False
+        content = _parse(path)
+    except (OSError, ValueError):
+        return None
+    return content if _checksum(content) == checksum else None
+
+
+def _checksum(content: dict[str, Any]) -> str | None:
+    """The checksum of the weights that a JSON file belongs to; None in format 1, which has none."""
+    checksum: str | None = content.get("weights", {}).get("checksum")
+    return checksum
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,19 +119,16 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _facts(folder: Path, weights: bytes) -> dict[str, Any]:
     path = folder / CONFIG
     content = _parse(path)
-    if content["format"] == 1 and "weights" not in content:
-        return content
     checksum = checksum_of(weights)
-    if content["weights"]["checksum"] != checksum:
-        # A process that died between the two renames of a save has left the JSON file that belongs to these weights.
-        later = partial_path(path)
-        if later.is_file():
-            content = _parse(later)
-        if content["weights"]["checksum"] != checksum:
-            raise _MismatchError(
-                f"{folder / WEIGHTS} is not the file that {CONFIG} describes (their checksums differ): {_CURE}"
-            )
-    return content
+    if _checksum(content) in (None, checksum):
+        return content
+    # A process that died between the two renames of a save has left the JSON file that belongs to these weights.
+    later = _describing(partial_path(path), checksum)
+    if later is None:
+        raise _MismatchError(
+            f"{folder / WEIGHTS} is not the file that {CONFIG} describes (their checksums differ): {_CURE}"
+        )
+    return later
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def _parse(path: Path) -> dict[str, Any]:
         if number > FORMAT:
             raise ValueError(f"it is of format {number}, and this version reads up to {FORMAT}: update sparsecode-pl")
         check_type("", content, _Content)
-        if number != 1:
+        if number != 1 or "weights" in content:
             check_type("its weights", content.get("weights"), _Weights)
     except ValueError as error:
         raise ValueError(f"{path} is not a dictionary's or is damaged: {error}; {_CURE}") from error

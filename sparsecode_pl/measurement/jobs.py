@@ -14,7 +14,7 @@ from joblib import cpu_count
 from lightning.pytorch.utilities import rank_zero_info
 
 from sparsecode_pl.measurement.record import Fit
-from sparsecode_pl.utilities.parcels import Parcels, open_parcel
+from sparsecode_pl.utilities.parcels import Parcels, open_parcel, remove_parcels
 from sparsecode_pl.utilities.progress import Progress, duration, shows_progress, titled
 from sparsecode_pl.utilities.quiet import quiet_fits
 from sparsecode_pl.utilities.ranks import is_shared
@@ -68,17 +68,24 @@ def run_jobs(jobs: Sequence[Job], at_a_time: int, folder: Path, done: int = 0) -
     """Make fits, several at a time, and show the progress.
 
     Several at a time are made in processes of this machine, or by the workers of a Dask cluster if the caller has
-    chosen one with `joblib.parallel_config(backend="dask")`. A fit whose process dies is lost, and no other.
+    chosen one with `joblib.parallel_config(backend="dask")`. A fit whose process dies is lost, and no other. But a
+    process of this machine that is told to stop (SIGTERM, or Ctrl-C) stops all of them, as if this one had been told.
 
     Args:
         jobs: the fits to make.
         at_a_time: how many to make at a time, >= 1.
-        folder: an existing folder for what the processes are given; the workers of a cluster must see it.
+        folder: an existing folder for what the processes are given; the workers of a cluster must see it. What a
+            killed run has left of that is removed first.
         done: fits of the measurement that were made before.
 
     Yields:
         Number of the job and its fit or failure, in order of completion.
+
+    Raises:
+        KeyboardInterrupt: this process or a worker was interrupted.
+        SystemExit: this process or a worker was told to stop.
     """
+    remove_parcels(folder)
     at_a_time = min(at_a_time, len(jobs))
     with Progress("fits", done + len(jobs), done=done, rate=False) as progress, quiet_fits():
         here = at_a_time <= 1 and not on_cluster()
@@ -129,6 +136,8 @@ def _outcome(future: Future[Fit | Failure]) -> Fit | Failure:
     error = CancelledError("the cluster is gone") if future.cancelled() else future.exception()
     if error is None:
         return future.result()
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error  # the worker was told to stop, and has not died; a fit in this process ends the run likewise
     message = (
         f"its process was lost ({type(error).__name__}), perhaps because memory ran out: lower jobs, or give each more "
         f"memory. {error}"

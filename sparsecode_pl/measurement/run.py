@@ -324,11 +324,13 @@ def check_resumable(run: str | Path, settings: dict[str, Any]) -> Path:
         ValueError: it was made with other settings.
         OSError: it cannot be written.
     """
-    if not (Path(run) / RESULTS).is_file():
-        raise FileNotFoundError(
-            f"resume is '{run}', which holds no {RESULTS}: give the folder of a run, such as "
-            "lightning_logs/measure/version_0"
-        )
+    cure = "give the folder of a run, such as lightning_logs/measure/version_0"
+    try:
+        there = (Path(run) / RESULTS).is_file()
+    except OSError as error:  # such as a name that is too long
+        raise OSError(f"resume is '{run}', which cannot be read ({error.strerror}): {cure}") from error
+    if not there:
+        raise FileNotFoundError(f"resume is '{run}', which holds no {RESULTS}: {cure}")
     stored = load_results(run)
     if stored.format < FORMAT:
         raise ValueError(f"the run in {run} is of an older format, which cannot be resumed: leave out resume")

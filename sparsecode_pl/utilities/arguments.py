@@ -1,28 +1,14 @@
 """Whether arguments are of the kind that their annotations say, so that an error names the argument and the cure."""
 
 import math
-import reprlib
-import types
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
-# In words, for messages.
-_WORDS: dict[Any, str] = {
-    bool: "True or False",
-    int: "an integer",
-    float: "a number",
-    str: "a text",
-    Path: "a path",
-    Tensor: "a tensor",
-    type(None): "None",
-}
-_LARGEST = 2**63 - 1  # what PyTorch's sizes and NumPy's integers can hold
+from sparsecode_pl.utilities.kinds import fits, in_words, shown
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
@@ -54,8 +40,8 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
         ValueError: factor is True: give a number
     """
     for name, annotation in _annotations(function).items():
-        if name in given and not _fits(given[name], annotation):
-            raise ValueError(f"{name} is {_shown(given[name])}: give {_words(annotation)}")
+        if name in given and not fits(given[name], annotation):
+            raise ValueError(f"{name} is {shown(given[name])}: give {in_words(annotation)}")
 
 
 def check_tensor(x: object, name: str, *, sparse: bool = False, floating: bool = False) -> None:
@@ -107,9 +93,32 @@ def check_number(value: object, name: str) -> float:
     """
     if isinstance(value, Tensor) and value.ndim == 0 and not (value.is_meta or value.dtype == torch.bool):
         value = value.item()
-    if not _fits(value, float):
-        raise ValueError(f"{name} is {_shown(value)}: give a number")
+    if not fits(value, float):
+        raise ValueError(f"{name} is {shown(value)}: give a number")
     return float(value)  # type: ignore[arg-type]
+
+
+def check_positive(value: object, name: str, cure: str) -> float:
+    """The float that a finite number above 0, or a tensor of one, stands for.
+
+    Args:
+        value: the number.
+        name: of the argument, for the message.
+        cure: what to give instead, for the message.
+
+    Raises:
+        ValueError: it is something else.
+
+    Example:
+        >>> check_positive(0, "lam", "a finite penalty above 0")
+        Traceback (most recent call last):
+        ...
+        ValueError: lam is 0.0: give a finite penalty above 0
+    """
+    number = check_number(value, name)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} is {number}: give {cure}")
+    return number
 
 
 @lru_cache
@@ -117,58 +126,3 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     hints = get_type_hints(function)
     hints.pop("return", None)
     return hints
-
-
-def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is of the kind that an annotation says, as far as that can be told."""
-    origin = get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, choice) for choice in get_args(annotation))
-    if origin is Literal:  # which of them is for the function to say
-        return any(type(value) is type(choice) for choice in get_args(annotation))
-    kind = origin or annotation
-    if kind is bool:
-        return isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, Integral) and not isinstance(value, bool) and abs(int(value)) <= _LARGEST
-    if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and _is_float(value)
-    if not isinstance(kind, type):
-        return True
-    try:
-        return isinstance(value, kind)
-    except TypeError:  # a protocol that cannot be looked for
-        return True
-
-
-def _is_float(value: Real) -> bool:
-    try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
-
-
-def _words(annotation: Any) -> str:
-    """What may be given, in words."""
-    choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType, Literal) else (annotation,)
-    literal = get_origin(annotation) is Literal
-    words = [repr(choice) if literal else _word(choice) for choice in choices]
-    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
-
-
-def _word(annotation: Any) -> str:
-    kind = get_origin(annotation) or annotation
-    if kind is Literal:
-        return _words(annotation)
-    return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
-
-
-def _shown(value: Any) -> str:
-    """A value in few words."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # integers of thousands of digits
-        return f"about 10 ** {math.log10(abs(value)):.0f}"

@@ -23,8 +23,8 @@ class Parcels:
     """Functions without arguments, each written to a file that a worker process reads; a context manager.
 
     A tensor of 1 MiB or more is written once, whichever functions use it. Workers map its file into memory, so that the
-    workers of a machine share one copy. The files are removed at the end, and those that a killed process has left, at
-    the beginning.
+    workers of a machine share one copy. The files are removed at the end; `remove_parcels` removes those that a killed
+    process has left.
 
     Args:
         folder: an existing folder that all workers see; the files are in a hidden folder of their own in here.
@@ -36,8 +36,6 @@ class Parcels:
         self._numbers = count()
 
     def __enter__(self) -> Self:
-        for left in self._parent.glob(f"{_PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
         return self
 
@@ -72,6 +70,12 @@ class Parcels:
 
     def _new_file(self) -> Path:
         return self._folder / str(next(self._numbers))
+
+
+def remove_parcels(folder: Path) -> None:
+    """Remove the files that a killed process has left in a folder, which no other may be using."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def open_parcel(path: Path) -> Callable[[], Any]:

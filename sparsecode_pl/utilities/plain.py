@@ -3,9 +3,9 @@
 import json
 import math
 import reprlib
-import sys
-import types
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+
+from sparsecode_pl.utilities.kinds import choices, fits, in_words, shown
 
 
 def to_json(value: Any) -> Any:
@@ -55,8 +55,8 @@ def check_type(name: str, value: Any, wanted: Any) -> None:
     Args:
         name: of the value, for messages; "" for a whole file.
         value: as JSON gives it.
-        wanted: `str`, `bool`, `int`, `float` (a finite number), `None`, `Any`, a union or `list` of such types, a
-            `dict` with names for keys, a `tuple` of fixed length, or a `TypedDict` (further keys are allowed).
+        wanted: `str`, `bool`, `int`, `float` (a finite number), `Any`, a union of types or `None`, a `list` of such
+            types, a `dict` with names for keys, a `tuple` of fixed length, or a `TypedDict` (further keys are allowed).
 
     Raises:
         ValueError: it is of another type.
@@ -65,66 +65,40 @@ def check_type(name: str, value: Any, wanted: Any) -> None:
         >>> check_type("rows", {"train": 3, "heldout": "4"}, dict[str, int])
         Traceback (most recent call last):
         ...
-        ValueError: rows['heldout'] is '4', not int
+        ValueError: rows['heldout'] is '4', not an integer
     """
-    origin, arguments = get_origin(wanted), get_args(wanted)
     if wanted is Any:
         return
-    if origin in (Union, types.UnionType):
-        if any(_fits(value, one) for one in arguments):
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, not a finite number")
+    for one in choices(wanted):
+        # JSON has lists in place of tuples.
+        if fits(value, list if get_origin(one) is tuple else one):
+            _check_entries(name, value, one)
             return
-        some = [one for one in arguments if one is not types.NoneType]
-        if len(some) == 1:  # which tells where within the value it does not fit
-            check_type(name, value, some[0])
-    elif is_typeddict(wanted):
-        if isinstance(value, dict):
-            for key, kind in get_type_hints(wanted).items():
-                if key in value:
-                    check_type(f"{name}[{key!r}]" if name else key, value[key], kind)
-                elif key in wanted.__required_keys__:
-                    raise ValueError(f"{name or 'it'} has no {key!r}")
-            return
-    elif origin is dict:
-        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            for key, item in value.items():
-                check_type(f"{name}[{key!r}]", item, arguments[1])
-            return
-    elif origin is list:
-        if isinstance(value, list):
-            for number, item in enumerate(value):
-                check_type(f"{name}[{number}]", item, arguments[0])
-            return
-    elif origin is tuple:
-        if isinstance(value, list | tuple) and len(value) == len(arguments):
-            for number, (item, kind) in enumerate(zip(value, arguments, strict=True)):
-                check_type(f"{name}[{number}]", item, kind)
-            return
-    elif _is(value, wanted):
-        return
-    raise ValueError(f"{name} is {reprlib.repr(value)}, not {_words(wanted)}")
+    raise ValueError(f"{name or 'it'} is {shown(value)}, not {in_words(wanted)}")
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    try:
-        check_type("", value, wanted)
-    except ValueError:
-        return False
-    return True
-
-
-def _is(value: Any, wanted: Any) -> bool:
-    """Whether a value is of a plain type; a truth value is no number."""
-    if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return value is None if wanted in (None, types.NoneType) else isinstance(value, wanted)
-
-
-def _words(wanted: Any) -> str:
-    if wanted is float:
-        return "a finite number"
-    return wanted.__name__ if isinstance(wanted, type) and not get_args(wanted) else str(wanted).replace("typing.", "")
+def _check_entries(name: str, value: Any, wanted: Any) -> None:
+    """Check what is in a list or a mapping."""
+    arguments = get_args(wanted)
+    if is_typeddict(wanted):
+        for key, kind in get_type_hints(wanted).items():
+            if key in value:
+                check_type(f"{name}[{key!r}]" if name else key, value[key], kind)
+            elif key in wanted.__required_keys__:
+                raise ValueError(f"{name or 'it'} has no {key!r}")
+    elif isinstance(value, dict) and arguments:
+        for key, item in value.items():
+            check_type(f"{name}: the name {key!r}", key, arguments[0])
+            check_type(f"{name}[{key!r}]", item, arguments[1])
+    elif isinstance(value, list):
+        if get_origin(wanted) is not tuple:
+            arguments *= len(value)
+        elif len(value) != len(arguments):
+            raise ValueError(f"{name} is {shown(value)}, not {len(arguments)} values")
+        for number, (item, kind) in enumerate(zip(value, arguments, strict=True)):
+            check_type(f"{name}[{number}]", item, kind)
 
 
 def plain_attributes(thing: object) -> dict[str, Any]:

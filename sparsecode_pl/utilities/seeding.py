@@ -10,14 +10,11 @@ def generator(*key: int) -> torch.Generator:
     """A CPU generator seeded by a key of non-negative integers; different keys give unrelated draws.
 
     Raises:
-        ValueError: one of them is negative.
+        ValueError: a part of the key is no integer of at least 0.
 
     Example:
         >>> torch.rand(1, generator=generator(0, 7)) == torch.rand(1, generator=generator(0, 7))
         tensor([True])
-
-    Raises:
-        ValueError: a part of the key is no integer of at least 0.
     """
     for part in key:
         if not isinstance(part, Integral) or isinstance(part, bool) or part < 0:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,12 @@ def _take_gpu() -> None:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
+    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES.
+
+    As CUDA does, it leaves out all entries from the first that names none, such as -1. An empty variable hides all.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    if visible is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    names = (name.strip() for name in visible.split(","))
+    return list(takewhile(lambda name: name and not name.startswith("-"), names))

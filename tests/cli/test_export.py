@@ -75,7 +75,7 @@ def test_an_earlier_export_is_replaced(checkpoint, here):
 
 def test_a_checkpoint_that_is_not_there_is_refused(refused, here):
     message = refused("export", "nowhere.ckpt", "mine")
-    assert "checkpoint is 'nowhere.ckpt', and there is no such file: give lightning_logs" in message
+    assert "checkpoint is 'nowhere.ckpt', and there is no such file: give the checkpoint" in message
     assert not (here / "mine").exists()
 
 
@@ -91,12 +91,20 @@ def another_module(path):
     torch.save({"state_dict": {"layer.weight": torch.eye(3)}, "hyper_parameters": {}}, path)
 
 
-@pytest.mark.parametrize("write", [no_archive, tensors_alone, another_module])
-def test_a_file_that_is_no_checkpoint_of_ours_is_refused(refused, here, write):
+@pytest.mark.parametrize(
+    ("write", "what", "cure"),
+    [
+        (no_archive, "damaged, or no checkpoint (BadZipFile", "give the checkpoint of a fit"),
+        (tensors_alone, "damaged, or no checkpoint (TypeError: it has no state_dict", "give the checkpoint of a fit"),
+        (another_module, "no checkpoint of a SparseCodingModule (KeyError", "give one that `sparsecode fit` wrote"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_of_ours_is_refused(refused, here, write, what, cure):
     write(here / "other.ckpt")
     message = refused("export", "other.ckpt", "mine")
-    assert "checkpoint is 'other.ckpt', and that is no checkpoint of a SparseCodingModule" in message
-    assert "give one that `sparsecode fit` wrote" in message
+    assert f"checkpoint is 'other.ckpt', and that is {what}" in message
+    assert cure in message
+    assert message.count("checkpoint is") == 1
     assert not (here / "mine").exists()
 
 
@@ -107,7 +115,7 @@ def test_a_checkpoint_that_holds_code_is_refused_and_the_code_not_run(refused, h
 
     torch.save({"state_dict": {}, "hyper_parameters": Evil()}, here / "evil.ckpt")
     message = refused("export", "evil.ckpt", "mine")
-    assert "no checkpoint of a SparseCodingModule" in message
+    assert "checkpoint is 'evil.ckpt', and that is damaged, or no checkpoint" in message
     assert not (here / "mine").exists()
 
 

@@ -155,7 +155,7 @@ def test_a_folder_that_is_not_there_or_holds_none_is_named(tmp_path):
         ({"format": 0}, "its format is 0"),
         ({"num_atoms": 13}, r"atoms \(12, 5\) do not fit dictionary.json, which says \(13, 5\)"),
         ({"lam": -1}, "lam is -1"),
-        ({"lam": "high"}, "lam is 'high', not a finite number"),
+        ({"lam": "high"}, "lam is 'high', not a number or None"),
         ({"weights": {}}, "is damaged"),
         ({"coder": {"class_path": "os.system", "init_args": {"command": "true"}}}, "os.system"),
         ({"coder": {"class_path": "sparsecode_pl.coding.coder.GreedyCoder", "init_args": {"rubbish": 1}}}, "rubbish"),
@@ -177,6 +177,17 @@ def test_code_that_the_files_name_is_not_run(saved, tmp_path, monkeypatch):
         Dictionary.from_pretrained(saved)
     assert "evil" not in sys.modules
     assert Dictionary.from_pretrained(saved, coder=LassoCoder()).lam == 0.123456789012345
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": 1, "num_atoms": 12, "d_model": 5}'])
+def test_a_partial_file_that_does_not_belong_to_the_weights_is_no_help(saved, dictionary, content):
+    (saved / "dictionary.json.partial").write_text(content)
+    other = facts(saved)["weights"] | {"checksum": "0" * 64}
+    (saved / "dictionary.json").write_text(json.dumps(facts(saved) | {"weights": other}))
+    with pytest.raises(ValueError, match=r"is not the file that dictionary.json describes"):
+        Dictionary.from_pretrained(saved)
+    dictionary.save_pretrained(saved)
+    assert Dictionary.from_pretrained(saved).lam == dictionary.lam
 
 
 @pytest.mark.parametrize("name", ["dictionary.json", "dictionary.safetensors"])

@@ -5,7 +5,9 @@ import logging
 import os
 import pickle
 import warnings
+from concurrent.futures import Future
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import dask
 import pytest
@@ -183,6 +185,37 @@ def test_a_process_that_dies_takes_no_other_along(cluster, tmp_path):  # on this
     assert sorted(found) == [0, 1, 2, 3, 4]
     assert "lower jobs" in str(found[1])
     assert all(found[number].scores == {"S1": 1.0} for number in (0, 2, 3, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
+def test_a_worker_that_is_told_to_stop_interrupts_the_run(monkeypatch, tmp_path, stop):
+    def told():
+        raise stop
+
+    def here(_):  # one process that hands the exception back, as loky's do
+        def submit(function, *args):
+            future = Future()
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:
+                future.set_exception(error)
+            return future
+
+        return SimpleNamespace(submit=submit, shutdown=lambda wait: None)
+
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "setLevel", lambda _: None)
+    monkeypatch.setattr(jobs, "make_workers", here)
+    with pytest.raises(type(stop)) as raised:
+        list(jobs.run_jobs([Job("told", told), Job("other", lambda: Fit(0))], 2, tmp_path))
+    assert raised.value.args == stop.args
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_has_left_is_removed_also_by_one_fit_at_a_time(tmp_path):
+    (tmp_path / ".jobs-old").mkdir()
+    (tmp_path / ".jobs-old" / "0").touch()
+    list(jobs.run_jobs([Job("one", lambda: Fit(0))], 2, tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -136,6 +136,10 @@ def test_another_module_or_other_data_are_refused_by_name(interrupted, run, make
 def test_a_folder_that_is_no_run_is_refused(run, make_data, no_fit, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"resume is '.*', which holds no results.json: give the folder"):
         run(module(), make_data(), resume=tmp_path)
+    with pytest.raises(
+        OSError, match=r"resume is 'xxx.*', which cannot be read \(File name too long\): give the folder"
+    ):
+        run(module(), make_data(), resume="x" * 300)
 
 
 def test_a_fit_that_failed_is_tried_again(run, make_data, tmp_path):

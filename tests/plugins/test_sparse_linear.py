@@ -143,3 +143,8 @@ def test_the_paper_says_nothing_of_harder_data(harder):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         SparseLinear(**arguments)
+
+
+def test_more_rows_than_memory_holds_fail_before_any_is_drawn():
+    with pytest.raises(RuntimeError, match="allocate memory"):  # which the command line says in a line
+        _ = SparseLinear(d_model=4, num_samples=10**15).rows

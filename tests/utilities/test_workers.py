@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsecode_pl.utilities.workers import Processes, as_worker
+from sparsecode_pl.utilities.workers import Processes, as_worker, visible_gpus
 
 
 @pytest.fixture
@@ -36,6 +36,16 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, no_setting):
 def test_without_gpus_none_is_named(monkeypatch, no_setting):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert given(2) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [("", []), ("-1", []), ("1,-1,0", ["1"]), ("2, 0", ["2", "0"]), ("GPU-8a,MIG-3", ["GPU-8a", "MIG-3"])],
+)
+def test_gpus_that_are_hidden_do_not_count(monkeypatch, visible, names):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_gpus() == names
 
 
 def test_the_workers_of_a_machine_take_different_gpus(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
-from sparsecode_pl.utilities.arguments import check_number, check_tensor
+from sparsecode_pl.utilities.arguments import check_positive, check_tensor
 
 
 def check_codes(codes: Tensor, *residuals: Tensor) -> None:
@@ -49,9 +49,7 @@ def check_penalty(lam: float | Tensor) -> None:
             raise ValueError(f"lam has shape {tuple(lam.shape)}: give a float or a 0-dim tensor")
         if lam.device.type not in ("cpu", "meta"):
             return
-    value = check_number(lam, "lam")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"lam is {value}: give a finite penalty above 0, the one used to find the codes")
+    check_positive(lam, "lam", "a finite penalty above 0, the one used to find the codes")
 
 
 def stored_values(codes: Tensor) -> Tensor:
