@@ -2,9 +2,9 @@
 
 The stream is the residual stream of all-MiniLM-L6-v2 on the help texts that come with Python, captured anew for every
 batch, over and over. Rounds follow each other at an adaptive penalty, each with its scoring, figures, curves and
-checkpoints. Prints and writes to results/bench_stream.json, for each minute, the memory that is allocated and the memory
-that the process holds, which has gaps. Fails if what is allocated grows by more than 2 % from the second third of the
-time to the last. Needs glibc.
+checkpoints. Prints and writes to results/bench_stream.json, for each minute, the memory that is allocated and the
+memory that the process holds, which has gaps. Fails if what is allocated grows by more than 2 % from the second third
+of the time to the last. Needs glibc.
 
     python benchmarks/bench_stream.py --minutes 30
 """
@@ -35,21 +35,8 @@ MOST_GROWTH = 0.02
 class _Mallinfo(ctypes.Structure):
     """What glibc's `mallinfo2` returns."""
 
-    _fields_: ClassVar = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    ]
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in _names.split()]
 
 
 def held() -> dict[str, int]:

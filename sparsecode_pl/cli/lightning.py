@@ -86,6 +86,8 @@ class SparseCodingParser(LightningArgumentParser):
             if "Union subtypes" in message and len(reasons) == 1:
                 message = " ".join(reasons[0].split())
             message = _plain(re.sub(r"^Problem with given class_path '\S+':\s*", "", message))
+            if key and re.match(r"Import path|unhashable", message):
+                message = f"{key}: {message}"
         super().error(message, ex)
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
@@ -143,7 +145,17 @@ class SparseCodingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line, and keep it for when a checkpoint has been read."""
         self._args = args
-        super().parse_arguments(parser, args)
+        try:
+            super().parse_arguments(parser, args)
+        except (ArithmeticError, RecursionError, TypeError, ValueError) as error:  # of a value that no parser looks at
+            parser.error(f"the configuration cannot be read: {error}", error)
+
+    def _set_seed(self) -> None:
+        """Set the seed of the process, if the configuration has one."""
+        try:
+            super()._set_seed()
+        except (ArithmeticError, TypeError, ValueError) as error:
+            self.parser.error(f"seed_everything: {error}: give an integer from 0 to 4294967295", error)
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint. Its settings of the module are defaults: what the command line says goes before them."""
@@ -242,6 +254,8 @@ class SparseCodingCLI(LightningCLI):
     def _check_config(self) -> None:
         """Find what would fail late before any data is loaded."""
         config = self.config[self.subcommand]
+        if not hasattr(config["model"], "get"):
+            raise ValueError(f"model is {config['model']!r}: give its settings by name, such as model.lam")
         if self.subcommand == "measure":
             check_measure(config["seeds"], config["explained_variance"], config["jobs"], config["resume"])
             check_writable(config["resume"] or config["output"])

@@ -8,6 +8,7 @@ import math
 import reprlib
 import types
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
@@ -60,6 +61,8 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and abs(int(value)) <= _LARGEST
     if kind is float:
         return isinstance(value, Real) and not isinstance(value, bool) and _is_float(value)
+    if kind is str:  # which a path will do for
+        return isinstance(value, str | PathLike)
     if not isinstance(kind, type):
         return True
     try:
