@@ -10,7 +10,7 @@ demo: $(READY)  ## how sparse are a real model's token embeddings?
 	$(BIN)/sparsecode measure --config configs/demo.yaml
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 
 reliability: $(READY)  ## kill, fuzz and scale for an hour or two; `make test` has the short form
 	$(BIN)/pytest tests/reliability --long

@@ -84,12 +84,13 @@ class RunCheckpoint(Checkpoint):
     best_model_path = last_model_path  # which Lightning asks for
 
     def state_dict(self) -> dict[str, Any]:
-        """How long training has taken."""
-        return {"seconds": self.seconds_before + (0 if self._began is None else time.monotonic() - self._began)}
+        """How long training has taken, and when the run began."""
+        seconds = self.seconds_before + (0 if self._began is None else time.monotonic() - self._began)
+        return {"seconds": seconds, "set_up": self._set_up}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
-        self.seconds_before = state_dict["seconds"]
+        self.seconds_before, self._set_up = state_dict["seconds"], state_dict["set_up"]
 
     # --- when to save ----------------------------------------------------------------------------------------------
 
@@ -237,9 +238,9 @@ def _prepare(folder: Path) -> None:
 
 
 def _requeued(trainer: Trainer, since: float) -> list[Path]:
-    """What Lightning has saved for a requeue since a time, and what this fit was resumed from."""
+    """What Lightning has saved for a requeue since a time."""
     found = Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")
-    return [path for path in found if path.stat().st_mtime >= since or str(path) == str(trainer.ckpt_path)]
+    return [path for path in found if path.stat().st_mtime >= since]
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:

@@ -72,7 +72,8 @@ class SparseCodingParser(LightningArgumentParser):
         """Exit with the message: without the types that did not fit, and with the plugin that was meant."""
         message = re.sub(r"^Call to compute_fn of link .* failed: ", "", message, flags=re.DOTALL)
         unknown = re.search(r"Expected a dot import path string: (\S+)", message)
-        key = (re.findall(r'Parser key "(\w+)', message) or [""])[-1]
+        path = (re.findall(r'Parser key "([\w.]+)', message) or [""])[-1]
+        key = path.partition(".")[0]
         reasons = re.findall(
             r"^\s*- (?!Expected a |Does not)(.+?)(?=^\s*- |^\s*Given value)", message, re.MULTILINE | re.DOTALL
         )
@@ -86,8 +87,8 @@ class SparseCodingParser(LightningArgumentParser):
             if "Union subtypes" in message and len(reasons) == 1:
                 message = " ".join(reasons[0].split())
             message = _plain(re.sub(r"^Problem with given class_path '\S+':\s*", "", message))
-            if key and re.match(r"Import path|unhashable", message):
-                message = f"{key}: {message}"
+            if path and re.match(r"Import path|unhashable", message):
+                message = f"{path}: {message}"
         super().error(message, ex)
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
