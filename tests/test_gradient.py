@@ -96,3 +96,11 @@ def test_double_precision_stays_double(problem):
     expected, bound = exact(codes, residual)
     assert gradient.dtype == moments.dtype == torch.float64
     assert ((gradient - expected).abs() <= bound).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_gradient_of_the_cpu(problem):
+    codes, residual = problem()
+    expected = dictionary_gradient(codes.to_sparse_csr(), residual)
+    found = dictionary_gradient(codes.cuda().to_sparse_csr(), residual.cuda())
+    assert all(torch.equal(one.cpu(), other) for one, other in zip(found, expected, strict=True))
