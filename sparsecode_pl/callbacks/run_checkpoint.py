@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ class RunCheckpoint(Checkpoint):
         self._began = time.monotonic()
         self._saved_step, self._saved_time = trainer.global_step, self._began
         self._stop, self._announced, self._handlers = trainer.received_sigterm, set(), {}
+        self._agreed: list[bool] = []  # what processes have agreed on and not yet done
         if self._folder is None or threading.current_thread() is not threading.main_thread():
             return
         # Lightning puts back all handlers at the end. Its own for SIGTERM talks to the other processes at once, who
@@ -134,12 +136,14 @@ class RunCheckpoint(Checkpoint):
             return  # gradients are waiting, or the round ends here, and it is saved when its rows have been scored
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         due = self.every_n_steps is not None and step - self._saved_step >= self.every_n_steps
-        late, stop, *announced = self._of_any(trainer, done, self._is_late(), self._stop, *self._is_announced())
+        found = self._of_any(trainer, done, self._is_late(), self._stop, *self._is_announced())
+        self._agreed = [one or other for one, other in zip_longest(self._agreed, found, fillvalue=False)]
+        stop, announced = self._agreed[1], self._agreed[2:]
         if stop:
             trainer._logger_connector.update_train_step_metrics()  # which Lightning would do after this
         elif every > 1 and step % every == 0:
             return  # Lightning writes the curves of this batch after this, and a checkpoint must not be ahead of them
-        if due or late or stop or any(announced):
+        if due or any(self._agreed):
             self._save(trainer, trainer.current_epoch, done)
         self._requeue(trainer, announced)
         if stop:
@@ -212,6 +216,7 @@ class RunCheckpoint(Checkpoint):
 
     def _requeue(self, trainer: Trainer, announced: list[bool]) -> None:
         """Have Lightning put the job into the queue again, and give it the last checkpoint to go on from."""
+        self._agreed = []
         for number, is_announced in zip(_REQUEUE, announced, strict=True):
             if is_announced and number in self._handlers:
                 self._announced.discard(number)

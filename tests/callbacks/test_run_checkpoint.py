@@ -140,3 +140,12 @@ def test_a_trainer_that_scores_the_last_dictionary_finds_it(run, tmp_path):
     state = torch.load(checkpoint.last_model_path, weights_only=True)["state_dict"]
     assert torch.equal(state["dictionary.atoms"], module.dictionary.atoms)
     assert Path(checkpoint.best_model_path) == checkpoint.paths[0]
+
+
+def test_what_processes_agree_on_where_curves_are_not_written_yet_is_done_after_it(run, tmp_path, monkeypatch):
+    def every_tenth(trainer, batches, *flags):
+        return list(flags) if batches % 10 == 0 else [False for _ in flags]
+
+    monkeypatch.setattr(RunCheckpoint, "_of_any", staticmethod(every_tenth))
+    run(RunCheckpoint(every_n_minutes=1e-9), log_every_n_steps=10)
+    assert names(tmp_path) == ["round=1-batch=12.ckpt", "round=1-batch=11.ckpt"]
