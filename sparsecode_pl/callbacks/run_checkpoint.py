@@ -144,7 +144,7 @@ class RunCheckpoint(Checkpoint):
         elif every > 1 and step % every == 0:
             return  # Lightning writes the curves of this batch after this, and a checkpoint must not be ahead of them
         if due or any(self._agreed):
-            self._save(trainer, trainer.current_epoch, done)
+            self._save(trainer, self._folder, done)
         self._requeue(trainer, announced)
         if stop:
             self._leave()
@@ -169,7 +169,7 @@ class RunCheckpoint(Checkpoint):
         """Save the end of a round."""
         if self._folder is None:
             return
-        self._save(trainer, trainer.current_epoch, trainer.fit_loop.batch_idx + 1)
+        self._save(trainer, self._folder, trainer.fit_loop.batch_idx + 1)
         stop, *announced = self._of_any(trainer, 0, self._stop, *self._is_announced())
         self._requeue(trainer, announced)
         if stop and not trainer.should_stop:
@@ -202,15 +202,15 @@ class RunCheckpoint(Checkpoint):
 
     # --- what is done ----------------------------------------------------------------------------------------------
 
-    def _save(self, trainer: Trainer, round_: int, batches: int) -> None:
-        """Save the state after a batch of a round, both counted from 1 in the name."""
-        folder = self._folder or Path()
+    def _save(self, trainer: Trainer, folder: Path, batches: int) -> None:
+        """Save the state after so many batches of the current round; rounds count from 1 in the name."""
+        place = trainer.current_epoch + 1, batches
         for logger in trainer.loggers:
             rank_zero_only(logger.save)()
-        trainer.save_checkpoint(folder / f"round={round_ + 1}-batch={batches}.ckpt", weights_only=False)
+        trainer.save_checkpoint(folder / "round={}-batch={}.ckpt".format(*place), weights_only=False)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if trainer.is_global_zero:
-            later = [path for path in self.paths if (_place(path) or ()) > (round_ + 1, batches)]  # damaged ones
+            later = [path for path in self.paths if (_place(path) or ()) > place]  # damaged ones
             for path in [*later, *self.paths[len(later) + self.keep :]]:
                 path.unlink(missing_ok=True)
 

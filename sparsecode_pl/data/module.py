@@ -328,7 +328,7 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         return self.__dict__ | {"trainer": None}
 
     def train_batch(self, epoch: int, index: int) -> Tensor:
-        """The training batch number `index` of an epoch, (batch, d_model), as one process alone gets it."""
+        """The training batch number `index` of an epoch, (batch, d_model), to look at; training takes `rank_batch`."""
         return self._batch(epoch, index, 0, 1)
 
     def rank_batch(self, epoch: int, index: int) -> Tensor:

@@ -1,3 +1,4 @@
+import csv
 import os
 import signal
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.loggers import CSVLogger
 
 from sparsecode_pl.callbacks import AdaptivePenalty, RunCheckpoint
 from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in, newest_run
@@ -149,3 +151,12 @@ def test_what_processes_agree_on_where_curves_are_not_written_yet_is_done_after_
     monkeypatch.setattr(RunCheckpoint, "_of_any", staticmethod(every_tenth))
     run(RunCheckpoint(every_n_minutes=1e-9), log_every_n_steps=10)
     assert names(tmp_path) == ["round=1-batch=12.ckpt", "round=1-batch=11.ckpt"]
+
+
+def test_sigterm_loses_no_point_of_the_curves(run, tmp_path):
+    logger = CSVLogger(tmp_path)
+    with pytest.raises(SystemExit):
+        run(RunCheckpoint(), At(7, lambda: os.kill(os.getpid(), signal.SIGTERM)), log_every_n_steps=1, logger=logger)
+    with Path(logger.log_dir, "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == list(range(8))
