@@ -37,5 +37,8 @@ class Codec(Protocol):
     def encode(self, x: Tensor, lam: float | None = None) -> Tensor:
         """Codes >= 0 of activations (n, d), sparse CSR (n, m)."""
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Activations (n, d) that codes (n, m) stand for."""
+    def reconstruct(self, x: Tensor, codes: Tensor) -> Tensor:
+        """The reconstruction, (n, d), of activations x (n, d) from their codes, in the units of x."""
+
+    def residual(self, x: Tensor, codes: Tensor) -> Tensor:
+        """What the reconstruction of activations x (n, d) from their codes misses, (n, d), in the units of the codes."""

@@ -14,7 +14,6 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from sparsecode_pl.codec import Codec
-from sparsecode_pl.coding import reconstruct
 from sparsecode_pl.coding.checks import check_penalty
 from sparsecode_pl.metrics import (
     AtomActivity,
@@ -88,7 +87,7 @@ class CodedBatch:
         lam = self.codec.lam if lam is None else lam
         if lam not in self._found:
             x, codes = self.codec.standardise(self.rows), self.codec.encode(self.rows, lam)
-            self._found[lam] = Coded(x, codes, x - reconstruct(codes, self.codec.atoms), lam)
+            self._found[lam] = Coded(x, codes, self.codec.residual(self.rows, codes), lam)
         return self._found[lam]
 
 

@@ -17,10 +17,11 @@ from sparsecode_pl.data.distinct import distinct_rows
 from sparsecode_pl.data.module import ActivationDataModule, SourceActivations, Statistics
 from sparsecode_pl.data.old_forms import CONTROL_ACTIVATIONS
 from sparsecode_pl.data.registry import available_plugins, import_plugins, load_plugin
+from sparsecode_pl.data.rerun import Passage, Replace, Rerun
 from sparsecode_pl.data.rows import Rows, row_blocks
 from sparsecode_pl.data.sampled import DrawnStream, SampledActivations, SampledSource
 from sparsecode_pl.data.shuffle import shuffled_batches
-from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream
+from sparsecode_pl.data.source import GroundTruth, Place, Source, Stream, Vocabulary
 from sparsecode_pl.data.split import BUCKETS, TOKEN, Split
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.data.tensor import TensorActivations, TensorSource
@@ -46,8 +47,11 @@ __all__ = [
     "DrawnStream",
     "GroundTruth",
     "MemoryWriter",
+    "Passage",
     "Place",
     "Progress",
+    "Replace",
+    "Rerun",
     "Rows",
     "SampledActivations",
     "SampledSource",
@@ -64,6 +68,7 @@ __all__ = [
     "TensorActivations",
     "TensorSource",
     "TokenMeans",
+    "Vocabulary",
     "WithoutTokenMeans",
     "available_plugins",
     "check_arguments",

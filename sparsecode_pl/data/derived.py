@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsecode_pl.data.source import Place, Source
+from sparsecode_pl.data.source import Place, Source, Vocabulary
 
 
 class Derived(Source):
@@ -56,3 +56,12 @@ class Derived(Source):
     def place(self) -> Place | None:
         """The layer that the source comes from."""
         return self.source.place
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens of the source."""
+        return self.source.vocabulary
+
+    def output_logits(self, directions: Tensor) -> Tensor | None:
+        """What directions at the source's layer add to the output logits, (k, V)."""
+        return self.source.output_logits(directions)

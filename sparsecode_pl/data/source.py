@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.data.checks import check_activations, check_columns
+from sparsecode_pl.data.rerun import Rerun
 from sparsecode_pl.data.rows import Rows
 
 
@@ -90,6 +91,17 @@ class Stream(Protocol):
         Raises:
             ValueError: it cannot.
         """
+
+
+class Vocabulary(Protocol):
+    """The tokens that the numbers in a column of token types stand for."""
+
+    @property
+    def strings(self) -> Sequence[str]:
+        """The tokens as they stand in running text, with the space before a word, by their numbers, (V,)."""
+
+    def split(self, word: str) -> list[int]:
+        """The numbers of the tokens that a word of running text is split into."""
 
 
 class Source(ABC):
@@ -175,4 +187,26 @@ class Source(ABC):
     @property
     def stream(self) -> Stream | None:
         """Fresh rows to train on; None if the dictionary is trained on `rows`."""
+        return None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens that the column `token_id` numbers; None if the rows are of no text, or it cannot be loaded."""
+        return None
+
+    def output_logits(self, directions: Tensor) -> Tensor | None:
+        """What directions at this layer add to the logits of a language model's output tokens.
+
+        Args:
+            directions: (k, d_model).
+
+        Returns:
+            (k, V), up to a constant factor for each direction; None where the layer does not write to the output, or
+            the model has no output embedding.
+        """
+        return None
+
+    @property
+    def rerun(self) -> Rerun | None:
+        """The model, to be run with what passes at this layer replaced; None if the rows come from no such model."""
         return None

@@ -158,6 +158,14 @@ class Dictionary(nn.Module):
         """Activations, (n, d), that codes (n, m) stand for, centre and scale put back."""
         return reconstruct(codes, self.atoms) * self.scale + self.centre
 
+    def reconstruct(self, x: Tensor, codes: Tensor) -> Tensor:
+        """The reconstruction, (n, d), of activations x (n, d) from their codes: what `decode` gives."""
+        return self.decode(codes)
+
+    def residual(self, x: Tensor, codes: Tensor) -> Tensor:
+        """What codes (n, m) miss of activations x (n, d), centred and scaled, (n, d)."""
+        return self.standardise(x) - reconstruct(codes, self.atoms)
+
     def standardise(self, x: Tensor) -> Tensor:
         """Centre and scale activations, (n, d): what codes and penalty refer to.
 
@@ -402,6 +410,14 @@ class BoundDictionary:
     def decode(self, codes: Tensor) -> Tensor:
         """Activations, (n, d), that codes (n, m) stand for; see `Dictionary.decode`."""
         return self.dictionary.decode(codes)
+
+    def reconstruct(self, x: Tensor, codes: Tensor) -> Tensor:
+        """The reconstruction, (n, d), of activations x (n, d) from their codes; see `Dictionary.reconstruct`."""
+        return self.dictionary.reconstruct(x, codes)
+
+    def residual(self, x: Tensor, codes: Tensor) -> Tensor:
+        """What codes (n, m) miss of activations x (n, d), centred and scaled, (n, d)."""
+        return self.standardise(x) - reconstruct(codes, self.atoms)
 
 
 def _folder(name: str | Path, revision: str | None, token: str | bool | None) -> Path:

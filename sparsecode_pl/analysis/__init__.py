@@ -1,0 +1,1 @@
+"""What is done with a trained dictionary: its features and their pages, and what its reconstruction costs a model."""

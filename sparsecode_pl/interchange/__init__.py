@@ -1,0 +1,1 @@
+"""Other formats: autoencoders of SAELens and sparsify, and the JSON of Neuronpedia."""
