@@ -262,6 +262,7 @@ class SparseCodingModule(LightningModule):
             layer=source.place.layer if source.place else None,
             source=dict(source.provenance),
             rows={rows: len(index) for rows, index in data.row_sets.items()},
+            split=data.split_settings | {"remove": data.remove},
             seed=self.seed,
             versions=versions(),
         )

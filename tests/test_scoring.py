@@ -148,8 +148,11 @@ class Autoencoder:
     def encode(self, x, lam=None):
         return (x - 0.1).relu().to_sparse_csr()
 
-    def decode(self, codes):
+    def reconstruct(self, x, codes):
         return codes.to_dense()
+
+    def residual(self, x, codes):
+        return x - codes.to_dense()
 
 
 def test_whatever_satisfies_the_protocol_can_be_scored(x):

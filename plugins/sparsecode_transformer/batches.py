@@ -18,12 +18,14 @@ class Batch:
     Attributes:
         input_ids: (b, s) int64, padded on the right.
         attention_mask: (b, s) int64, 0 at padding.
+        places: index of each token in the flat arrays of the sequences, (b, s) int64; any at padding.
         kept: indices of the activations that count in the flattened (b * s), ascending, (k,) int64.
         columns: token_id, position (in the sequence), document and document_position of these, (k,) int32 each.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
+    places: Tensor
     kept: Tensor
     columns: dict[str, Tensor]
 
@@ -96,6 +98,7 @@ def _batch(sequences: Sequences, rows: NDArray[np.int64], pad_id: int) -> Batch:
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(real.astype(np.int64)),
+        places=torch.from_numpy(places.astype(np.int64)),
         kept=torch.from_numpy(kept),
         columns={name: torch.from_numpy(column) for name, column in columns.items()},
     )

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from sparsecode_pl.data import Place, Rows, Source, Stream, generator, shuffled_batches
 from sparsecode_transformer.locate import short_name
+from sparsecode_transformer.rerun import ModelRerun
 from sparsecode_transformer.sequence_capture import COLUMNS
 from sparsecode_transformer.text_capture import TextCapture
+from sparsecode_transformer.vocabulary import TokenizerVocabulary, load_vocabulary
 
 _STREAM = 31
 
@@ -134,10 +136,10 @@ class LayerSource(Source):
     def __getstate__(self) -> dict[str, Any]:
         """With the columns, if the activations are in memory: another process cannot read them from a store."""
         if self.capture.store is not None:
-            return {name: value for name, value in self.__dict__.items() if name != "columns"}
+            return {name: value for name, value in self.__dict__.items() if name not in ("columns", "vocabulary")}
         if self._rows is not None:
             _ = self.columns
-        return self.__dict__
+        return {name: value for name, value in self.__dict__.items() if name != "vocabulary"}
 
     def load(self) -> Rows:
         """The activations, (n, d_model)."""
@@ -176,6 +178,20 @@ class LayerSource(Source):
     def stream(self) -> Stream | None:
         """Activations on the rest of the text, if they were asked for."""
         return self._stream
+
+    @cached_property
+    def vocabulary(self) -> TokenizerVocabulary | None:
+        """The model's tokens; None, with a warning, if its tokenizer cannot be loaded."""
+        return load_vocabulary(self.label, lambda: self.capture.tokenizer)
+
+    @property
+    def rerun(self) -> ModelRerun:
+        """The model, which is loaded when it is first run."""
+        return ModelRerun(self.capture, self._layer)
+
+    def release(self) -> None:
+        """Free the model, which can be loaded again."""
+        self.capture.release()
 
 
 def _check_column(column: str) -> None:

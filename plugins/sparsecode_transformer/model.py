@@ -59,10 +59,10 @@ def load_model(
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     check_randomise(randomise, random_weights)
-    place = _device(device)
+    place = find_device(device)
     cure = "" if trust_remote_code else ", or set trust_remote_code to true if you trust the authors of that code"
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "trust_remote_code": trust_remote_code}
-    with _quiet():
+    with quiet_loading():
         with config_errors(model, revision, cure):
             config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
         if random_weights is None:
@@ -90,7 +90,7 @@ def _trained(model: str, revision: str | None, config: Any, options: dict[str, A
             model, config=config, revision=revision, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
     body = _without_decoder(whole)
-    _check_weights(model, whole, body, loaded)
+    check_weights(model, whole, body, loaded)
     return body
 
 
@@ -110,7 +110,12 @@ def longest_input(model: "PreTrainedModel") -> int | None:
     return longest
 
 
-def _device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """The device of a name, see `load_model`.
+
+    Raises:
+        ValueError: PyTorch cannot use it here.
+    """
     name = _best_device() if device == "auto" else device
     try:
         return torch.empty(0, device=name).device
@@ -130,7 +135,7 @@ def _best_device() -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Silence transformers' report on the weights, which are checked here, and its bar; downloads keep theirs."""
     from huggingface_hub.utils import enable_progress_bars  # type: ignore[attr-defined]
     from transformers.utils import logging
@@ -148,8 +153,21 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_weights(model: str, whole: "PreTrainedModel", body: "PreTrainedModel", loaded: dict[str, Any]) -> None:
-    """Refuse weights of `body` that transformers has drawn at random because the files do not hold them."""
+def check_weights(
+    model: str, whole: "PreTrainedModel", body: "PreTrainedModel", loaded: dict[str, Any], cure: str = ""
+) -> None:
+    """Refuse weights of `body` that transformers has drawn at random because the files do not hold them.
+
+    Args:
+        model: its name, for the message.
+        whole: what was loaded.
+        body: the part of it that is used.
+        loaded: what transformers says of the loading.
+        cure: what else the user can do.
+
+    Raises:
+        ValueError: there are some.
+    """
     misshapen = {
         name: f"{name} of shape {tuple(wanted)} (but of {tuple(found)})"
         for name, found, wanted in loaded["mismatched_keys"]
@@ -163,8 +181,9 @@ def _check_weights(model: str, whole: "PreTrainedModel", body: "PreTrainedModel"
         and "pooler" not in name.split(".")
     ]
     if absent:
+        cure = cure or "random_weights for an untrained model"
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         raise ValueError(
             f"model_name_or_path is {model!r}, and its files do not hold {', '.join(absent[:_NAMED])}{more}: give a "
-            "folder or a revision with the weights of the whole model, or random_weights for an untrained model"
+            f"folder or a revision with the weights of the whole model, or {cure}"
         )

@@ -76,10 +76,7 @@ class SequenceCapture:
             rows = {name: states.flatten(0, 1)[batch.kept] for name, states in captured.items()}
             columns = batch.columns
             if limits is not None:
-                usual = torch.ones(len(batch.kept), dtype=torch.bool)
-                for name, limit in limits.items():
-                    norms = rows[name].float().norm(dim=1)
-                    usual &= ((norms <= limit) | ~norms.isfinite()).cpu()  # NaN is no outlier: the writer refuses it
+                usual = within_limits(rows, limits)
                 if not usual.all():
                     rows = {name: one[usual.to(one.device)] for name, one in rows.items()}
                     columns = {name: column[usual] for name, column in columns.items()}
@@ -96,6 +93,15 @@ class SequenceCapture:
             for name, one in rows.items():
                 norms.setdefault(name, []).append(one.float().norm(dim=1).cpu())
         return {name: self.max_norm_ratio * float(torch.cat(each).nanmedian()) for name, each in norms.items()}
+
+
+def within_limits(rows: Mapping[str, Tensor], limits: Mapping[str, float]) -> Tensor:
+    """Which tokens have a norm within the limit at every layer, (k,) bool, given their rows by layer, (k, width)."""
+    usual = torch.ones(len(next(iter(rows.values()))), dtype=torch.bool)
+    for name, limit in limits.items():
+        norms = rows[name].float().norm(dim=1)
+        usual &= ((norms <= limit) | ~norms.isfinite()).cpu()  # NaN is no outlier: the writer refuses it
+    return usual
 
 
 def write_captured(

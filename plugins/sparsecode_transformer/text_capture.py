@@ -24,6 +24,7 @@ from sparsecode_transformer.sequence_capture import COLUMNS, SequenceCapture, to
 from sparsecode_transformer.sites import Site, find_sites
 from sparsecode_transformer.tokenizer import load_tokenizer
 from sparsecode_transformer.tokens import Sequences, tokenize
+from sparsecode_transformer.whole_model import WholeModel, load_whole_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,6 +82,29 @@ class TextCapture:
             random_weights=recipe.random_weights,
             randomise=recipe.randomise,
         )
+
+    @cached_property
+    def whole(self) -> WholeModel:
+        """The model with its head, loaded; its body then serves as `model`, so that it is not in memory twice."""
+        recipe = self.recipe
+        rank_zero_info(f"loading {short_name(recipe.model_name_or_path)} with its head")
+        whole = load_whole_model(
+            recipe.model,
+            revision=recipe.revision,
+            dtype=recipe.dtype,
+            device=self.device,
+            trust_remote_code=recipe.trust_remote_code,
+            random_weights=recipe.random_weights,
+            randomise=recipe.randomise,
+        )
+        self.model = whole.body
+        return whole
+
+    def release(self) -> None:
+        """Free the model, unless a stream needs it."""
+        if not self.stream_follows:
+            for name in ("whole", "model"):
+                self.__dict__.pop(name, None)
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -153,7 +177,8 @@ class TextCapture:
         enough = int(np.searchsorted(np.cumsum(self.sequences.kept()), wanted)) + 1
         return min(enough, len(self.sequences))
 
-    def _sequence_capture(self, capture: ActivationCapture) -> SequenceCapture:
+    def sequence_capture(self, capture: ActivationCapture) -> SequenceCapture:
+        """What captures the activations of the text by the hooks given."""
         pad_id = self.tokenizer.pad_token_id or 0
         return SequenceCapture(capture, self.sequences, self.recipe.batch_tokens, pad_id, self.recipe.max_norm_ratio)
 
@@ -206,10 +231,9 @@ class TextCapture:
     def _write(self, writer: StoreWriter | MemoryWriter) -> None:
         recipe = self.recipe
         with ActivationCapture(self.model, self.sites) as capture:
-            sequences = self._sequence_capture(capture)
+            sequences = self.sequence_capture(capture)
             write_captured(sequences, writer, self._num_scored, recipe.num_activations, recipe.shard_rows)
-        if not self.stream_follows:
-            del self.model  # frees its memory for the training that follows
+        self.release()  # frees memory for the training that follows
 
     def _complete_store(self) -> Store | None:
         """The store if it is there and complete.
@@ -299,7 +323,7 @@ class TextCapture:
         text = self.fresh(left_out, world_size)
         which = torch.from_numpy(np.flatnonzero(text.kept()))
         capture = ActivationCapture(self.model, [site for site in self.sites if site.name == layer])
-        whole = self._sequence_capture(capture)
+        whole = self.sequence_capture(capture)
         with capture:
             limits = whole.limits()  # of all tokens, so that they are those of the rows that are scored
         sequences = replace(whole, sequences=text)

@@ -12,6 +12,7 @@ from sparsecode_pl.data import TOKEN, ActivationDataModule, Source, generator
 from sparsecode_transformer.input_embeddings import InputEmbeddings
 from sparsecode_transformer.locate import locate_model, short_name
 from sparsecode_transformer.tokenizer import load_tokenizer
+from sparsecode_transformer.vocabulary import TokenizerVocabulary, load_vocabulary
 
 _TOKENS = 30
 
@@ -126,3 +127,8 @@ class EmbeddingSource(Source):
         names = {number: token for token, number in vocabulary.items()}
         strings = [names.get(number, f"<unused_{number}>") for number in token_ids.tolist()]
         return {TOKEN: token_ids, "token": strings}
+
+    @cached_property
+    def vocabulary(self) -> TokenizerVocabulary | None:
+        """The model's tokens; None, with a warning, if its tokenizer cannot be loaded."""
+        return load_vocabulary(self.label, lambda: load_tokenizer(self._model, self.revision))

@@ -126,6 +126,10 @@ class TransformerActivations(ActivationDataModule):
             self._layers = [LayerSource(self._capture, name, *self._buffer, self.seed) for name in self._capture.widths]
         return self._layers
 
+    def layer(self, name: str) -> Source:
+        """The activations of one layer; the model is not loaded before they are needed."""
+        return LayerSource(self._capture, name, *self._buffer, self.seed)
+
     @property
     def label(self) -> str:
         """The name of the model, and the layers that were asked for."""

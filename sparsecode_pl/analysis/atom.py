@@ -102,9 +102,9 @@ class Atom:
         bands: examples of weaker activations, the strongest band first.
         nearest: the atoms of largest cosine, the largest first.
         partners: atoms that are active together with it, by Jaccard similarity, the largest first.
-        token: text of the token that most of its activations are of; None without tokens.
-        purity: share of its activations that are of this token, a lower bound, in [0, 1]; None without tokens.
-        purity_bound: upper bound of the same, equal to `purity` where the count is exact.
+        token: text of the token that it is most active on, by the sum of its coefficients; None without tokens.
+        purity: share of this token in the sum of all its coefficients, a lower bound, in [0, 1]; None without tokens.
+        purity_bound: upper bound of the same, equal to `purity` where that is exact.
         promoted: tokens that it promotes in the model's output, and by how much, the most promoted first.
         suppressed: tokens that it suppresses, the most suppressed first.
         stability: mean over dictionaries of other seeds of its best cosine with their atoms; None without any.

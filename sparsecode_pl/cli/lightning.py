@@ -31,12 +31,13 @@ _SUMMARIES = {
     "plugins": "list the data and controls that can be measured",
     "measure": "fit data beside controls: a table, a picture, files",
     "report": "draw the table and the picture of a run again",
+    "features": "look at the atoms of a dictionary",
     "cache": "keep the activations of a model's layers on disk",
     "fit": "learn the dictionary of one data set",
     "validate": "score the dictionary of a checkpoint",
     "test": "the same as validate",
     "predict": "write the codes of all rows",
-    "export": "make a checkpoint's dictionary a folder of its own",
+    "export": "write a dictionary to a folder of its own, or for SAELens",
 }
 
 
@@ -130,10 +131,10 @@ class SparseCodingCLI(LightningCLI):
         return {"measure": {"model", "datamodule"}, **theirs}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """The parser of a subcommand, in which `--exact` says the same as `--exact true`, and so does `--truth`."""
+        """The parser of a subcommand, in which `--exact` says the same as `--exact true`, and so on."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         for action in parser._actions:
-            if action.dest in ("exact", "truth"):
+            if action.dest in ("exact", "loss", "truth"):
                 action.nargs, action.const = "?", True
         return parser
 

@@ -4,7 +4,7 @@ import sys
 
 from lightning.pytorch.cli import ArgsType
 
-from sparsecode_pl.cli import cache, export, plugins, report
+from sparsecode_pl.cli import cache, export, features, plugins, report
 from sparsecode_pl.cli.lightning import SparseCodingCLI, SparseCodingParser
 from sparsecode_pl.cli.measure import MeasuringTrainer
 from sparsecode_pl.coding import Coder
@@ -17,7 +17,7 @@ from sparsecode_pl.utilities.entry_points import load_all
 from sparsecode_pl.utilities.quiet import quiet_lightning
 
 #: The commands that need no trainer. Each module has a `parser`, whose description is the command's help, and a `run`.
-COMMANDS = {"cache": cache, "plugins": plugins, "report": report, "export": export}
+COMMANDS = {"cache": cache, "plugins": plugins, "report": report, "features": features, "export": export}
 
 _DESCRIPTION = (
     "Measure how sparse a neural network's activations are. `sparsecode plugins` lists the data that can be measured; "

@@ -35,7 +35,9 @@ class MeasuringTrainer(Trainer):
         seeds: int = 1,
         explained_variance: float | list[float] | None = None,
         exact: bool = False,
+        loss: bool = False,
         truth: bool = False,
+        sae: list[str] | str | None = None,
         evaluations: list[Evaluation] | None = None,
         jobs: int | None = None,
         output: str = "lightning_logs/measure",
@@ -53,8 +55,15 @@ class MeasuringTrainer(Trainer):
                 such as 0.98; at the penalty of training by default. With several, such as "[0.9,0.7,0.98]", the table
                 is for the first, and curves show all.
             exact: score with the exact codes too, which the coder approximates, and tell how far apart the two are.
+            loss: for layers of a model, run the model with their activations replaced by each dictionary's
+                reconstructions, on held-out documents, and tell what that costs it, beside a random dictionary,
+                principal components, the mean and zero.
             truth: for data with a known answer, add its true features as atoms that are not trained, with greedy and
                 with exact codes: they show what the dictionary and what the coder costs.
+            sae: a trained sparse autoencoder, or a list of some, to hold beside the layer that it is of: a folder of
+                SAELens or sparsify, a folder of a repository as user/repository:folder, or RELEASE:SAE_ID of SAELens.
+                It is scored with its own encoder, and its decoder with greedy and exact codes and the learnt dictionary
+                at the same N0 and the same explained variance.
             evaluations: further evaluations to compute for each dictionary.
             jobs: fits made at a time, in processes of their own; by default one for each GPU, or for every two cores
                 where there is none, and 1 where the trainer spreads one fit over devices or nodes.
@@ -93,7 +102,9 @@ def run_measurement(
     seeds: int,
     explained_variance: float | list[float] | None,
     exact: bool,
+    loss: bool,
     truth: bool,
+    sae: list[str] | str | None,
     evaluations: list[Evaluation] | None,
     jobs: int | None,
     output: str,
@@ -115,13 +126,15 @@ def run_measurement(
         seeds: number of initial dictionaries.
         explained_variance: share that the scores are for.
         exact: whether to score exact codes.
+        loss: whether to run the model with reconstructions.
         truth: whether to add the true features.
+        sae: autoencoders to add.
         evaluations: further evaluations to compute.
         jobs: fits made at a time.
         output: parent of the run folder.
         resume: folder of an interrupted run.
     """
-    plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations or ()))
+    plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations or ()), loss)
     plan.check(module)
     if jobs is None:
         jobs = default_jobs(trainer["accelerator"], trainer["devices"], trainer["num_nodes"])
@@ -129,7 +142,8 @@ def run_measurement(
     kept["trainer"] = {name: value for name, value in settings["trainer"].items() if name not in _NO_MATTER_TRAINER}
     if resume is not None:
         check_resumable(resume, kept)
-    subjects = prepare(module, [data, *(also or ())], controls or (), truth)
+    saes = [sae] if isinstance(sae, str) else sae or ()
+    subjects = prepare(module, [data, *(also or ())], controls or (), truth, saes)
     callbacks = trainer.pop("callbacks") or []
     make_trainer = partial(
         default_trainer,

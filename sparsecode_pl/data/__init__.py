@@ -9,6 +9,7 @@ finds the installed plugins.
 from typing import Any
 
 from sparsecode_pl.data.activation_store import ActivationStore, StoreSource
+from sparsecode_pl.data.again import data_again
 from sparsecode_pl.data.cacheable import Cacheable, fill_store
 from sparsecode_pl.data.control import Control, control_random
 from sparsecode_pl.data.control_of import ControlOf
@@ -73,6 +74,7 @@ __all__ = [
     "available_plugins",
     "check_arguments",
     "control_random",
+    "data_again",
     "distinct_rows",
     "fill_store",
     "generator",

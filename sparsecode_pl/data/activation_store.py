@@ -1,14 +1,17 @@
 """A store as a data module."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sparsecode_pl.data.again import source_again
 from sparsecode_pl.data.module import ActivationDataModule
+from sparsecode_pl.data.rerun import Rerun
 from sparsecode_pl.data.rows import Rows
-from sparsecode_pl.data.source import Place, Source
+from sparsecode_pl.data.source import Place, Source, Vocabulary
 from sparsecode_pl.data.subset import SubsetSource
 from sparsecode_pl.store.arrays import ACTIVATIONS
 from sparsecode_pl.store.reader import Store
@@ -65,6 +68,34 @@ class StoreSource(Source):
     def columns(self) -> Mapping[str, list[str] | Tensor]:
         """The store's columns, (n,) int32 each."""
         return dict(self._store.columns())
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens of the model that filled the store, if its tokenizer can be loaded."""
+        return None if self._made_from is None else self._made_from.vocabulary
+
+    def output_logits(self, directions: Tensor) -> Tensor | None:
+        """What directions add to the output logits of the model that filled the store, (k, V)."""
+        return None if self._made_from is None else self._made_from.output_logits(directions)
+
+    @property
+    def rerun(self) -> Rerun | None:
+        """The model that filled the store."""
+        return None if self._made_from is None else self._made_from.rerun
+
+    @cached_property
+    def _made_from(self) -> Source | None:
+        """The layer that the store was filled from; None if it is not known."""
+        return source_again(self.provenance, self._layer)
+
+    def release(self) -> None:
+        """Free the model that filled the store."""
+        if self.__dict__.get("_made_from") is not None:
+            self.__dict__["_made_from"].release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model that filled the store."""
+        return {name: value for name, value in self.__dict__.items() if name != "_made_from"}
 
     @property
     def _unnamed(self) -> bool:

@@ -168,6 +168,17 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
             )
         return self.layers[0]
 
+    def layer(self, name: str) -> Source:
+        """The rows of one layer of a model, by its name.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        named = {source.place.layer: source for source in self.layers if source.place is not None}
+        if name not in named:
+            raise ValueError(f"layer is {name!r}, and {self.label} has no such layer: give one of {', '.join(named)}")
+        return named[name]
+
     def over(self, source: Source, *, control: bool = False) -> "ActivationDataModule":
         """A data module that loads another source with the settings of this one.
 
@@ -249,10 +260,15 @@ class ActivationDataModule(LightningDataModule, Control, ABC):
         return self._divide(self.source)
 
     @property
+    def split_settings(self) -> dict[str, Any]:
+        """The arguments that decide the split."""
+        names = ("val_split", "unseen_split", "heldout_by", "unseen_by", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def _divide(self) -> Callable[[Source], Split]:
         """What splits rows by the settings of this data."""
-        names = ("val_split", "unseen_split", "heldout_by", "unseen_by", "seed")
-        return partial(_divide, **{name: getattr(self, name) for name in names})
+        return partial(_divide, **self.split_settings)
 
     @property
     def row_sets(self) -> dict[str, Tensor]:

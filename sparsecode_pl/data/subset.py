@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecode_pl.data.derived import Derived
+from sparsecode_pl.data.rerun import Rerun
 from sparsecode_pl.data.rows import Rows
 from sparsecode_pl.data.source import Source
 from sparsecode_pl.utilities.arguments import check_tensor
@@ -48,6 +49,15 @@ class SubsetSource(Derived):
     def columns(self) -> Mapping[str, list[str] | Tensor]:
         """The columns of the whole, at the rows taken."""
         return self.columns_at(self.index)
+
+    @property
+    def rerun(self) -> Rerun | None:
+        """The model of the whole; what is replaced there are all rows of the text."""
+        return self.source.rerun
+
+    def release(self) -> None:
+        """Free what the whole can make again."""
+        self.source.release()
 
 
 class RowSubset:

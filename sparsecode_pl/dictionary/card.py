@@ -39,6 +39,7 @@ class Card:
         controls: the scores of its controls, by their names, where it was measured beside some.
         intervals: 95 % intervals of the scores, lower and upper end, as far as they were taken.
         control_intervals: those of the controls, by their names, also of ratios such as "S1_ratio".
+        split: the arguments of the data that decide which rows are of which kind.
     """
 
     data: str = ""
@@ -52,6 +53,7 @@ class Card:
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     control_intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """The card as JSON can hold it; NaN becomes null."""

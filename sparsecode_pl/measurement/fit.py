@@ -15,9 +15,11 @@ from torch import Tensor
 from sparsecode_pl.callbacks import RunCheckpoint
 from sparsecode_pl.callbacks.checkpoint_io import AtomicCheckpointIO
 from sparsecode_pl.callbacks.run_checkpoint import resumable
+from sparsecode_pl.coding import LassoCoder
 from sparsecode_pl.data import ActivationDataModule, score_name
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement.intervals import Array, take_sums
+from sparsecode_pl.measurement.intervals import take_sums
+from sparsecode_pl.measurement.loss import fit_loss
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit, Level
@@ -26,6 +28,7 @@ from sparsecode_pl.measurement.subjects import Subject
 from sparsecode_pl.measurement.tokens import token_identity
 from sparsecode_pl.measurement.truth import truth_scores
 from sparsecode_pl.module import SparseCodingModule, record_names
+from sparsecode_pl.utilities.bootstrap import Array
 from sparsecode_pl.utilities.checkpoint import read_checkpoint
 from sparsecode_pl.utilities.ranks import from_rank_zero, is_shared
 
@@ -89,6 +92,14 @@ def _fit(subject: Subject, seed: int, folder: Path, make_trainer: TrainerFactory
             kind = "heldout" if len(data.heldout_index) else "train"
             dictionary.lam = scores.get(score_name(kind, "lam"), scores["lam"])
             scores |= truth_scores(dictionary, data.rows, data.source.ground_truth, data.row_sets[kind])
+        if plan.loss and subject.own_rows:
+            kind = "heldout" if "heldout_S1" in scores else "train"
+            dictionary.lam = scores.get(score_name(kind, "lam"), scores["lam"])
+            exact = dictionary.bind(LassoCoder()) if plan.exact else None
+            main = subject.control_of is None
+            lost, loss_sums = fit_loss(dictionary, data, folder, exact=exact, controls=main)
+            scores, sums = scores | lost, sums | loss_sums
+            _log(trainer, "loss", lost)
     except ShareNotReachedError as reason:
         error = str(reason)
     except Exception as reason:  # whatever scoring fails of, what training gave is kept

@@ -16,10 +16,12 @@ PRECISION = 0.01
 _SHORTEST, _LONGEST = math.log(1.02), math.log(4.0)
 # Whether the share can be reached at all is seen on so many rows, at a penalty so much smaller than the first.
 _FLOOR_ROWS, _FLOOR = 256, 1e-4
+# A number of coefficients is bracketed by steps of this factor, at most so many.
+_STEP, _MOST_STEPS = math.log(1.5), 30
 
 
 class ShareNotReachedError(ValueError):
-    """No penalty makes the codes explain the share."""
+    """No penalty makes the codes explain the share, or have so many non-zero coefficients."""
 
 
 def largest_penalty(
@@ -93,6 +95,57 @@ def largest_penalty(
         "explained_variance asks for another penalty, but the codes of this coder do not depend on it: leave "
         "explained_variance out"
     )
+
+
+def penalty_of_count(codec: Codec, rows: Tensor, count: float, start: float) -> tuple[float, float]:
+    """The penalty at which the codes of some rows have a given mean number of non-zero coefficients.
+
+    Processes do not work together here: each scores the rows that it is given.
+
+    Args:
+        codec: whose number of non-zero coefficients falls as the penalty rises.
+        rows: activations as they come, (n, d), a sample of those that are to have so many.
+        count: the N0 that is wanted, > 0.
+        start: penalty to begin at, > 0.
+
+    Returns:
+        The penalty, to a tenth of a per cent, and the slope there of the logarithm of N0 against that of the penalty, made
+        positive.
+
+    Raises:
+        ShareNotReachedError: no penalty gives so many; the message says how near the smallest came.
+
+    Example:
+        >>> import torch
+        >>> from sparsecode_pl import Dictionary
+        >>> x = torch.diag(torch.arange(1.0, 11.0))  # row i is i times atom i, and has a code while lam < 2 i
+        >>> lam, slope = penalty_of_count(Dictionary(torch.eye(10)), x, count=0.45, start=1.0)
+        >>> round(lam)  # five of ten rows have one, or four
+        12
+    """
+    codec = codec.bind()
+
+    @cache
+    def excess(log_lam: float) -> float:
+        """Above 0 where the penalty is too small."""
+        found = float(score(codec, rows, [Scores(math.exp(log_lam))], sync=False)["N0"])
+        return math.log(max(found, 1e-3 * count) / count)
+
+    here = math.log(start)
+    down = excess(here) < 0  # too few: the penalty must fall
+    for _ in range(_MOST_STEPS):
+        there = here + (-_STEP if down else _STEP)
+        if (excess(there) < 0) != down:
+            break
+        here = there
+    else:
+        raise ShareNotReachedError(
+            f"N0 is to be {count:.4g}, but the codes have {count * math.exp(excess(here)):.4g} non-zero coefficients at "
+            f"a penalty of {math.exp(here):.3g}"
+        )
+    ends = sorted((here, there))
+    slope = min(3.0, max(0.1, (excess(ends[0]) - excess(ends[1])) / _STEP))
+    return math.exp(brentq(excess, *ends, xtol=PRECISION / 10)), slope
 
 
 def _not_reached(share: float, least: float) -> ShareNotReachedError:

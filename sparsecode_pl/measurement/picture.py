@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,8 +15,11 @@ from sparsecode_pl.data import ROWS
 from sparsecode_pl.utilities.files import write_file
 from sparsecode_pl.utilities.row_kinds import kinds_of, score_name, telling
 
-DATA_COLOUR, _CONTROL, _TRUTH = "#c2410c", "#64748b", "#0f766e"
+# Orange, grey and blue can be told apart whatever colours one sees.
+DATA_COLOUR, _CONTROL, _TRUTH, _SAE = "#c2410c", "#64748b", "#0f766e", "#1d4ed8"
 _EDGE = "#334155"
+# Of the codes of autoencoders, where several of them are curves.
+_SAE_SHADES = ("#1e3a8a", "#2563eb", "#60a5fa")
 COLOURS = ("#64748b", "#2563eb", "#a16207", "#7c3aed", "#0f766e")
 _MARKS = {"train": "D", "heldout": "o"}
 _TITLES = {"S1": "S1, average coefficient norm", "L_norm": "L_norm, normalised loss"}
@@ -29,13 +33,30 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             written if none is left.
         path: PNG file to write.
     """
+    figure = _figure_of(records)
+    if figure is not None:
+        save_figure(figure, path)
+
+
+def picture_svg(records: Sequence[Mapping[str, Any]]) -> str | None:
+    """The same picture as SVG, with its text as text; None if there is nothing to draw."""
+    figure = _figure_of(records)
+    if figure is None:
+        return None
+    content = BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sparsecode"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue().decode()
+
+
+def _figure_of(records: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """The picture, of all records that did not fail; None if none is left."""
     records = [record for record in records if "S1" in record]
     measured = [record for record in records if "control_of" not in record]
     if not measured:
-        return
+        return None
     layered = all("layer" in record for record in records)
-    figure = draw_layers(records) if layered and len(measured) > 1 else draw_bars(records)
-    save_figure(figure, path)
+    return draw_layers(records) if layered and len(measured) > 1 else draw_bars(records)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -56,8 +77,11 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
     panels = [("S1", best), *([("S1", "train")] if best != "train" else []), ("L_norm", best)]
     figure = Figure(figsize=(max(6.4, 4.6 * len(models)), 2.7 * len(panels) + 1), dpi=150, layout="constrained")
     grid = figure.subplots(len(panels), len(models), squeeze=False, sharex="col")
-    controls = list(dict.fromkeys(record["data"] for record in records if "control_of" in record))
+    beside = [record for record in records if "control_of" in record and _in_layers(record)]
+    controls = list(dict.fromkeys(record["data"] for record in beside if "sae" not in record))
     colours = dict(zip(controls, COLOURS * len(controls), strict=False))
+    arms = list(dict.fromkeys(record["data"] for record in beside if "sae" in record))
+    colours |= dict(zip(arms, _SAE_SHADES * len(arms), strict=False))
     for column, model in enumerate(models):
         own = [record for record in records if record["model"] == model]
         layers = list(dict.fromkeys(record["layer"] for record in own))
@@ -85,6 +109,11 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
     asked = "\n".join(wrap(question(records), 34 * len(models) + 30))
     figure.suptitle(f"{asked}\nLower is sparser{bands}", fontsize=11)
     return figure
+
+
+def _in_layers(record: Mapping[str, Any]) -> bool:
+    """Whether a record is a curve among the layers: of the codes of autoencoders, the own ones and the greedy ones."""
+    return "sae" not in record or record["data"].endswith("own encoder") or ", greedy, " in record["data"]
 
 
 def add_legend(figure: Figure) -> None:
@@ -171,7 +200,9 @@ def question(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     best, places = telling(records), np.arange(len(records))
-    colours = [_CONTROL if "control_of" in record else DATA_COLOUR for record in records]
+    colours = [
+        _SAE if "sae" in record else _CONTROL if "control_of" in record else DATA_COLOUR for record in records
+    ]
     values = np.array([record.get(score_name(best, name), np.nan) for record in records])
     ends = np.array([_interval(record, score_name(best, name)) for record in records])
     whiskers = np.nan_to_num(np.abs(ends - values[:, None])).T

@@ -6,6 +6,7 @@ from typing import Any
 
 from sparsecode_pl.data import BUCKETS
 from sparsecode_pl.measurement.exact import ExactCodes
+from sparsecode_pl.measurement.loss import LOSS_SCORES
 from sparsecode_pl.measurement.truth import TRUTH_SCORES
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import AtomUse, Evaluation, LargestCoefficient, Scorer, Scores
@@ -14,11 +15,12 @@ from sparsecode_pl.utilities.plain import plain_attributes
 
 # Names in records that are no scores of rows.
 _RESERVED = {
-    *("data", "model", "layer", "control_of", "error", "spread", "intervals", "frontier", "fits", "folder"),
+    *("data", "model", "layer", "control_of", "sae", "error", "spread", "intervals", "frontier", "fits", "folder"),
     *("num_samples", "lam", "train_lam", "atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms"),
     *("num_distinct", "num_types", "heldout_seen_share", "num_copies", "token_explained_variance"),
     *("atom_stability", "atom_stability_chance"),
     *TRUTH_SCORES,
+    *LOSS_SCORES,
 }
 
 
@@ -32,6 +34,7 @@ class Plan:
             of the rows that are scored, in (0, 1) (paper, appendix H); at the penalty of training if there are none.
             The scores of a record are those at the first.
         evaluations: further evaluations to compute.
+        loss: run the model with each dictionary's reconstructions in place of the activations.
 
     Raises:
         ValueError: an option is out of its range.
@@ -41,6 +44,7 @@ class Plan:
     seeds: int = 1
     shares: tuple[float, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
+    loss: bool = False
 
     def __post_init__(self) -> None:
         check_arguments(Plan, vars(self))
@@ -62,13 +66,19 @@ class Plan:
         explained_variance: float | Sequence[float] | None,
         exact: bool,
         evaluations: tuple[Evaluation, ...] = (),
+        loss: bool = False,
     ) -> "Plan":
         """A plan from the options of `measure`, in which `exact` stands for the evaluation `ExactCodes`."""
         if explained_variance is None:
             shares: tuple[float, ...] = ()
         else:
             shares = (explained_variance,) if isinstance(explained_variance, float | int) else tuple(explained_variance)
-        return cls(seeds, shares, (*((ExactCodes(BUCKETS),) if exact else ()), *evaluations))
+        return cls(seeds, shares, (*((ExactCodes(BUCKETS),) if exact else ()), *evaluations), loss)
+
+    @property
+    def exact(self) -> bool:
+        """Whether exact codes are scored."""
+        return any(isinstance(evaluation, ExactCodes) for evaluation in self.evaluations)
 
     def plain(self) -> dict[str, Any]:
         """The plan in words and numbers."""
@@ -78,6 +88,7 @@ class Plan:
             "evaluations": [
                 {"name": evaluation.name, **plain_attributes(evaluation)} for evaluation in self.evaluations
             ],
+            "loss": self.loss,
         }
 
     def check(self, module: SparseCodingModule) -> None:

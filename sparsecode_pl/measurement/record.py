@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from sparsecode_pl.dictionary import Dictionary
-from sparsecode_pl.measurement.intervals import Array, Interval, Replicates, replicates_of
+from sparsecode_pl.measurement.intervals import Replicates, replicates_of
+from sparsecode_pl.utilities.bootstrap import Array, Interval
 from sparsecode_pl.utilities.files import checksum_of, write_files
 from sparsecode_pl.utilities.plain import check_type, from_json, parse_json, to_json
 from sparsecode_pl.utilities.versions import versions
@@ -50,6 +51,7 @@ class _Names(TypedDict):
     model: NotRequired[str | None]
     layer: NotRequired[str | None]
     control_of: NotRequired[str | None]
+    sae: NotRequired[str | None]
 
 
 class _RecordContent(_Names):
@@ -210,6 +212,7 @@ class Record(Mapping[str, Any]):
         frontier: where several shares of the variance were asked for, the `share` and, as in the record itself, all
             scores, ratios and intervals there, by ascending share.
         stability: of several fits, how alike their dictionaries are; see `with_stability`.
+        sae: name of the trained autoencoder because of which these codes are scored, if there is one.
     """
 
     data: str
@@ -222,6 +225,7 @@ class Record(Mapping[str, Any]):
     intervals: dict[str, Interval] = field(default_factory=dict)
     frontier: tuple[dict[str, Any], ...] = ()
     stability: dict[str, float] = field(default_factory=dict)
+    sae: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -277,6 +281,7 @@ class Record(Mapping[str, Any]):
     @cached_property
     def _entries(self) -> dict[str, Any]:
         names = {"data": self.data, "model": self.model, "layer": self.layer, "control_of": self.control_of}
+        names["sae"] = self.sae
         entries: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
         entries |= self.scores | self.ratios | self.stability
         if self.stored_spread or (len(self.fits) > 1 and self.error is None):
@@ -336,7 +341,8 @@ class Record(Mapping[str, Any]):
         stability = {name: value for name, value in content.items() if name.startswith("atom_stability")}
         check_type("a record's stability", stability, _Scores)
         stability = from_json(stability)
-        return cls(*names, ratios, intervals=intervals, frontier=frontier, stability=stability)
+        further = {"frontier": frontier, "stability": stability, "sae": content.get("sae")}
+        return cls(*names, ratios, intervals=intervals, **further)
 
     @classmethod
     def from_format_1(cls, content: Mapping[str, Any]) -> "Record":

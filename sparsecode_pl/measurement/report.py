@@ -15,7 +15,10 @@ from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
 from sparsecode_pl.data import ROWS
+from sparsecode_pl.measurement.autoencoder_notes import autoencoder_notes
 from sparsecode_pl.measurement.frontier import draw_frontier
+from sparsecode_pl.measurement.loss import LOSS_SCORES
+from sparsecode_pl.measurement.loss_table import loss_notes, loss_tables
 from sparsecode_pl.measurement.picture import draw, question
 from sparsecode_pl.measurement.record import Results, load_results
 from sparsecode_pl.scoring import SCORES
@@ -28,6 +31,7 @@ _KNOWN = (
         "model",
         "layer",
         "control_of",
+        "sae",
         "error",
         "spread",
         "intervals",
@@ -39,6 +43,7 @@ _KNOWN = (
     *("train_lam", "atoms_alive", "num_atoms", "rounds", "seconds", "half_active", "oracle_S1", "atom_recovery"),
     *("num_distinct", "num_types", "num_copies", "token_explained_variance", "matched_recovery", "atom_stability"),
     *("matched_recovery_chance", "atom_stability_chance", "support_precision", "support_recall"),
+    *LOSS_SCORES,
 )
 #: The pictures' files in the run folder.
 PICTURE, FRONTIER = "sparsity.png", "frontier.png"
@@ -111,7 +116,9 @@ def print_table(records: Sequence[Mapping[str, Any]], console: Console | None = 
     console.print(_scores_table(records, console.width >= _WIDE), markup=False)
     if any("frontier" in record for record in records):
         console.print(_frontier_table(records), markup=False)
-    console.print("\n".join(_notes(records)), highlight=False, markup=False)
+    for table in loss_tables(records, console.width >= _WIDE):
+        console.print(table, markup=False)
+    console.print("\n".join([*_notes(records), *loss_notes(records)]), highlight=False, markup=False)
 
 
 def _scores_table(records: Sequence[Mapping[str, Any]], wide: bool) -> Table:
@@ -216,6 +223,7 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for name in _further(scored[0]):
         values = ", ".join(f"{each['data']} {_all_kinds(each, name)}" for each in scored if name in each)
         yield f"{name}: {values}."
+    yield from autoencoder_notes(scored, best)
     if _has(scored, "spread"):
         yield "±: standard deviation over initial dictionaries."
     for record in scored:

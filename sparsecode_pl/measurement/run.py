@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from sparsecode_pl.callbacks.run_checkpoint import resumable
 from sparsecode_pl.data import ActivationDataModule, Control
+from sparsecode_pl.measurement.autoencoders import score_arm
 from sparsecode_pl.measurement.compare import with_ratios
 from sparsecode_pl.measurement.fit import TrainerFactory, fit_subject
 from sparsecode_pl.measurement.jobs import Failure, Job, run_jobs
+from sparsecode_pl.measurement.loss import check_losses
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import (
     DICTIONARY,
@@ -38,6 +40,9 @@ from sparsecode_pl.utilities.plain import plain_attributes, to_json
 from sparsecode_pl.utilities.ranks import from_rank_zero
 from sparsecode_pl.utilities.workers import check_backend
 
+# Settings that runs of earlier versions do not have, and what they did.
+_OLDER = {"loss": False}
+
 
 class MeasurementError(RuntimeError):
     """Some data sets of a measurement failed; all others are done and written."""
@@ -51,7 +56,9 @@ def measure(
     seeds: int = 1,
     explained_variance: float | Sequence[float] | None = None,
     exact: bool = False,
+    loss: bool = False,
     truth: bool = False,
+    saes: Sequence[str | Path] = (),
     evaluations: Sequence[Evaluation] = (),
     jobs: int = 1,
     folder: str | Path = "lightning_logs/measure",
@@ -76,9 +83,17 @@ def measure(
             several shares, the first is that of the record's scores, and `record["frontier"]` holds those at all.
         exact: score each dictionary with the exact codes too, which the paper defines the scores by (section 2) and the
             coder approximates, at the same penalty, and tell how far apart the two are.
+        loss: for layers of a model, run the model on the documents that are held out with the activations of the layer
+            replaced by each dictionary's reconstruction, and tell what that costs it, beside a random dictionary,
+            principal components, the mean and zero (see `sparsecode_pl.analysis.loss`).
         truth: for data with a known answer, add "true features, greedy" and "true features, exact": the same rows coded
             with the true features as atoms, by the greedy coder and exactly. What the learnt dictionary costs shows
             against the first or the second, what the greedy coder costs between them. They count as controls.
+        saes: trained sparse autoencoders, by what `sparsecode_pl.interchange.load_autoencoder` takes. Each is held
+            beside the layers of its width and, if its files tell, its place: with its own encoder, and with greedy and
+            exact codes on its decoder and the codes of the learnt dictionary, each at the same N0 and at the same
+            explained variance as its own codes of the rows that are scored. They count as controls, and are not
+            trained.
         evaluations: further evaluations to compute; their values become part of the records.
         jobs: fits that are made at a time, >= 1, each in a process with its share of the cores and, if there are any,
             one GPU. Within `joblib.parallel_config(backend="dask")` the workers of the Dask cluster make them. A fit
@@ -97,6 +112,8 @@ def measure(
         - `S1`, `L_norm`, `N0`, `L`, `explained_variance` and `num_samples` of the training rows, with the prefix
           `heldout_` those of the held-out rows, and with `unseen_` those of unseen tokens, as far as there are such
           rows (see `ActivationDataModule`). `intervals` has 95 % intervals by the same names.
+        - For what an autoencoder codes, `sae`, the name of that; `lam` is the penalty that makes the codes match, and
+          that of its own codes is a tenth of their mean largest coefficient. There is no `dictionary` in the folder.
         - For controls, the data's S1 over the control's: `S1_ratio`, `heldout_S1_ratio` and `unseen_S1_ratio`.
         - `lam`, the penalty of the scores, `train_lam`, that of training, `atoms_alive`, `num_atoms`, `rounds`,
           `seconds`. With `explained_variance`, each kind of rows is scored at a penalty of its own: `lam` is that of
@@ -106,6 +123,10 @@ def measure(
           held-out documents whose token was trained on, and `token_explained_variance` (see `token_identity`).
         - With `exact`, scores and ratios of the exact codes, such as `exact_S1` and `heldout_exact_S1_ratio`, and
           `coding_gap`, the relative excess of the objective of the coder's codes (see `CodingGap`).
+        - With `loss`, of a language model `loss_recovered`, the share of the loss recovered that replacing the
+          activations by their mean costs, `zero_loss_recovered`, the same against zero, `kl`, `cross_entropy` and
+          `clean_cross_entropy`, in nats per token; of an encoder `output_cosine`. With `exact` too, the same of exact
+          codes, such as `exact_loss_recovered`. `loss.json` in the fit's folder has all arms.
         - With known truth `half_active` (for data like the paper's), `oracle_S1`, `atom_recovery`, `matched_recovery`,
           `matched_recovery_chance`, `support_precision` and `support_recall`, of held-out rows if there are any (see
           `truth_scores`).
@@ -120,14 +141,14 @@ def measure(
         MeasurementError: some data sets failed; the run folder holds what the others gave, and what was wrong.
     """
     check_arguments(measure, locals())
-    plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations))
+    plan = Plan.of(seeds, explained_variance, exact, tuple(evaluations), loss)
     plan.check(module)
     check_jobs(jobs)
     if settings is None:
         settings = {"model": dict(module.hparams), **plan.plain()}
     if resume is not None:
         check_resumable(resume, settings)
-    subjects = prepare(module, data, controls, truth)
+    subjects = prepare(module, data, controls, truth, saes)
     return list(measure_subjects(subjects, plan, jobs, Path(folder), resume, trainer, settings).records)
 
 
@@ -141,6 +162,8 @@ def measure_subjects(
     settings: dict[str, Any],
 ) -> Results:
     """Fit what `prepare` has listed, and report; see `measure`."""
+    if plan.loss:
+        check_losses(subjects)
     settings = to_json({**settings, "subjects": [_identity(subject) for subject in subjects]})
     run = _new_run(folder) if resume is None else check_resumable(resume, settings)
     folders = _folders(run, subjects, plan.seeds)
@@ -148,19 +171,14 @@ def measure_subjects(
         place: fit for place, path in folders.items() if resume is not None and (fit := Fit.read(path)) is not None
     }
     missing = [place for place in folders if place not in fits]
+    # The codes of autoencoders come last: some are those of the dictionary that was learnt from the same rows.
+    stages = [[place for place in missing if (subjects[place[0]].arm is None) == first] for first in (True, False)]
     records: dict[int, Record] = {}
-    tasks = []
-    for number, seed in missing:
-        first = subjects[number].module.seed
-        task = partial(fit_subject, subjects[number], first + seed, folders[number, seed], trainer, plan)
-        title = subjects[number].title + (f", seed {seed}" if plan.seeds > 1 else "")
-        tasks.append(Job(title, partial(_fresh, folders[number, seed], task)))
     results = _results(run, subjects, plan, fits, records, settings)
     rank_zero_only(write_report)(results)
     failures: list[str] = []
     try:
-        for task_number, outcome in run_jobs(tasks, jobs, run, done=len(fits)):
-            place = missing[task_number]
+        for place, outcome in _outcomes(stages, subjects, folders, plan, jobs, run, trainer, done=len(fits)):
             if isinstance(outcome, Failure):
                 rank_zero_only(_write_trace)(folders[place], outcome.trace)
                 outcome = Fit(subjects[place[0]].module.seed + place[1], folders[place], error=outcome.message)
@@ -198,6 +216,37 @@ def measure_subjects(
     return results
 
 
+def _outcomes(
+    stages: Sequence[Sequence[tuple[int, int]]],
+    subjects: Sequence[Subject],
+    folders: Mapping[tuple[int, int], Path],
+    plan: Plan,
+    jobs: int,
+    run: Path,
+    trainer: TrainerFactory,
+    done: int,
+) -> Iterator[tuple[tuple[int, int], Fit | Failure]]:
+    """Make the fits of each stage, once those of the stage before are made; places and outcomes."""
+    for stage in stages:
+        tasks = []
+        for number, seed in stage:
+            subject, folder = subjects[number], folders[number, seed]
+            if subject.arm is None or subject.control_of is None:
+                task = partial(fit_subject, subject, subject.module.seed + seed, folder, trainer, plan)
+            else:
+                task = partial(score_arm, subject, folder, folders[subject.control_of, 0], trainer, plan)
+            title = subject.title + (f", seed {seed}" if _seeds(subject, plan.seeds) > 1 else "")
+            tasks.append(Job(title, partial(_fresh, folder, task)))
+        for number, outcome in run_jobs(tasks, jobs, run, done) if tasks or stage is stages[0] else ():
+            yield stage[number], outcome
+        done += len(stage)
+
+
+def _seeds(subject: Subject, seeds: int) -> int:
+    """How many fits a subject has: one where nothing is trained."""
+    return seeds if subject.arm is None else 1
+
+
 def _fresh(folder: Path, task: Any) -> Fit:
     """Make a fit, after removing what an interrupted one has left, unless it can be resumed."""
     if from_rank_zero(lambda: resumable(folder)) is None:
@@ -218,7 +267,11 @@ def _results(
 
     Records that are new are added to `records`: making them takes longer than writing them.
     """
-    fitted = [number for number in range(len(subjects)) if all((number, seed) in fits for seed in range(plan.seeds))]
+    fitted = [
+        number
+        for number, subject in enumerate(subjects)
+        if all((number, seed) in fits for seed in range(_seeds(subject, plan.seeds)))
+    ]
     # A control waits for its data, without which its record would seem to belong to other data.
     done = [number for number in fitted if subjects[number].control_of in (None, *fitted)]
     for number in done:
@@ -227,8 +280,9 @@ def _results(
         subject = subjects[number]
         model, layer = (subject.place.model, subject.place.layer) if subject.place is not None else (None, None)
         source = None if subject.control_of is None else records[subject.control_of]
-        each = tuple(fits[number, seed] for seed in range(plan.seeds))
-        record = Record(subject.label, each, model, layer, None if source is None else source.data)
+        each = tuple(fits[number, seed] for seed in range(_seeds(subject, plan.seeds)))
+        sae = None if subject.arm is None else subject.arm.name
+        record = Record(subject.label, each, model, layer, None if source is None else source.data, sae=sae)
         records[number] = with_ratios(record, source)
     return Results(run, tuple(records[number] for number in done), settings, complete=len(done) == len(subjects))
 
@@ -290,6 +344,8 @@ def _identity(subject: Subject) -> dict[str, Any]:
         # What the user sets comes before what follows from it: the first difference is the one that is named.
         identity |= {name: getattr(data, name) for name in (*names, "seed", "stream")}
         identity |= {"rows": len(data.rows), "d_model": data.d_model, "mean_norm": norm}
+    if subject.arm is not None:
+        identity |= {"sae": subject.arm.sae, "sae_files": subject.arm.fingerprint}
     return identity
 
 
@@ -299,8 +355,9 @@ def _folders(run: Path, subjects: list[Subject], seeds: int) -> dict[tuple[int, 
     folders = {}
     for number, subject in enumerate(subjects):
         folder = run / f"{number:0{digits}}-{_slug(subject.title)}"
-        for seed in range(seeds):
-            folders[number, seed] = folder if seeds == 1 else folder / f"seed_{seed}"
+        own = _seeds(subject, seeds)
+        for seed in range(own):
+            folders[number, seed] = folder if own == 1 else folder / f"seed_{seed}"
     return folders
 
 
@@ -334,7 +391,8 @@ def check_resumable(run: str | Path, settings: dict[str, Any]) -> Path:
     stored = load_results(run)
     if stored.format < FORMAT:
         raise ValueError(f"the run in {run} is of an older format, which cannot be resumed: leave out resume")
-    for name, old, new in _differences({key: stored.settings.get(key) for key in settings}, to_json(settings)):
+    before = {**_OLDER, **stored.settings}
+    for name, old, new in _differences({key: before.get(key) for key in settings}, to_json(settings)):
         raise ValueError(
             f"{name} is {new!r}, but the run in {run} was made with {old!r}: give the same, or leave out resume to "
             "start a new run"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sparsecode_pl.codec import Codec
 from sparsecode_pl.data import BUCKETS, ROWS, ActivationDataModule
-from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.measurement.penalty import PRECISION, ShareNotReachedError, largest_penalty
 from sparsecode_pl.scoring import AtomUse, Evaluation, Scorer, Scores
 from sparsecode_pl.utilities.progress import Progress
@@ -22,7 +22,7 @@ _PASSES, _SMALLEST_FACTOR = 4, 0.8
 
 
 def score_rows(
-    dictionary: Dictionary, data: ActivationDataModule, kind: str, evaluations: Sequence[Evaluation]
+    dictionary: Codec, data: ActivationDataModule, kind: str, evaluations: Sequence[Evaluation]
 ) -> dict[str, Tensor]:
     """The values of evaluations over the rows of a kind, by name, with sums by the buckets of the split."""
     batches = data.val_dataloader()[list(data.row_sets).index(kind)]
@@ -53,18 +53,18 @@ class AtShares:
 
 
 def score_at_shares(
-    dictionary: Dictionary, data: ActivationDataModule, kind: str, shares: Sequence[float], known: float
+    dictionary: Codec, data: ActivationDataModule, kind: str, shares: Sequence[float], known: float | None = None
 ) -> AtShares:
     """Score rows of a kind at the largest penalties at which their codes explain some shares of their variance.
 
     Each pass over the rows serves all shares. Every process must call this.
 
     Args:
-        dictionary: a learnt dictionary.
+        dictionary: a learnt dictionary, or another codec.
         data: the rows.
         kind: "train", "heldout" or "unseen".
         shares: in (0, 1), different.
-        known: the share of the variance that these rows' codes explain at the dictionary's penalty.
+        known: the share of the variance that these rows' codes explain at the dictionary's penalty, if known.
     """
     found = AtShares()
     slopes: dict[float, float] = {}
@@ -103,7 +103,7 @@ def score_at_shares(
 
 
 def _search(
-    dictionary: Dictionary, data: ActivationDataModule, kind: str, share: float, known: float
+    dictionary: Codec, data: ActivationDataModule, kind: str, share: float, known: float | None
 ) -> Callable[[], tuple[float, float]]:
     def search() -> tuple[float, float]:
         index = data.row_sets[kind]

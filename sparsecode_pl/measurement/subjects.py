@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sparsecode_pl.coding import Coder, GreedyCoder, LassoCoder
 from sparsecode_pl.data import ActivationDataModule, Control, Place, SampledSource, Source
 from sparsecode_pl.data.old_forms import check_made
+from sparsecode_pl.measurement.autoencoders import Arm, arms_of
 from sparsecode_pl.module import SparseCodingModule
 
 # Coders of the true features, by the label of the subject.
@@ -24,6 +26,8 @@ class Subject:
         module: an untrained module of the data's width.
         place: the layer of the model that it comes from, different for every measured subject; None without a model.
         control_of: number of the subject that this is a control of; None if it is a measured subject itself.
+        own_rows: whether its rows are those of the measured layer, so that its dictionary can stand in for the layer.
+        arm: the codes that are scored, where nothing is trained because an autoencoder gives the dictionary.
     """
 
     label: str
@@ -32,6 +36,8 @@ class Subject:
     module: SparseCodingModule
     place: Place | None = None
     control_of: int | None = None
+    own_rows: bool = True
+    arm: Arm | None = None
 
 
 def prepare(
@@ -39,6 +45,7 @@ def prepare(
     data: ActivationDataModule | Sequence[ActivationDataModule],
     controls: Sequence[Control] = (),
     truth: bool = False,
+    saes: Sequence[str | Path] = (),
 ) -> list[Subject]:
     """List the subjects, and load and check their data before the first fit. Random rows are drawn when a fit begins.
 
@@ -47,20 +54,25 @@ def prepare(
         data: the data to measure.
         controls: the controls of each layer.
         truth: code each layer with its true features, too.
+        saes: trained autoencoders, each held beside the layers of its width and place.
 
     Returns:
         Each layer of the data, followed, with `truth`, by itself with the true features as atoms, which are not
-        trained, and by its controls.
+        trained, by the codes of autoencoders, and by its controls.
 
     Raises:
-        ValueError: data, controls or module are wrong or do not fit together, or `truth` is asked for of data without.
+        ValueError: data, controls, autoencoders or module are wrong or do not fit together, or `truth` is asked for of
+            data without.
         TypeError: a control is not a `Control`, or does not return a source.
+        OSError: an autoencoder cannot be read.
+        ImportError: a package that reads an autoencoder is not installed.
     """
     layers = _tell_apart(list_layers(data))
+    arms = arms_of(saes, layers)
     if truth:
         _check_truth(layers)
     subjects: list[Subject] = []
-    for layer in layers:
+    for layer, own_arms in zip(layers, arms, strict=True):
         layer.data.setup("fit")
         if not subjects:
             module.check_width(layer.data)
@@ -74,6 +86,9 @@ def prepare(
             num_features = len(known.features) if known is not None else 0
             changed = fitting.fresh(learn=False, init="truth", num_atoms=num_features, coder=coder)
             subjects.append(Subject(label, title + label, layer.data, changed, layer.place, control_of=number))
+        for arm in own_arms:
+            names = (arm.label, title + arm.label, layer.data, fitting, layer.place)
+            subjects.append(Subject(*names, control_of=number, arm=arm))
         given: list[str] = []
         for control in controls:
             rows = _rows_of(control, layer.data.source)
@@ -86,7 +101,7 @@ def prepare(
                 held_against.setup("fit")
             fitting.check_width(held_against)
             changed = fitting.fresh(**control.module) if control.module else fitting
-            subjects.append(Subject(label, title + label, held_against, changed, layer.place, control_of=number))
+            subjects.append(Subject(label, title + label, held_against, changed, layer.place, number, own_rows=same))
     return subjects
 
 

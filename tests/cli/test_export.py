@@ -1,5 +1,8 @@
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sparsecode_pl.callbacks.run_checkpoint import checkpoints_in
 from sparsecode_pl.cli import main
@@ -134,3 +137,48 @@ def test_a_folder_of_something_else_is_refused(refused, checkpoint, here):
     message = refused("export", checkpoint, "project")
     assert "folder project has a README.md that is not a dictionary's: give another folder" in message
     assert [path.name for path in (here / "project").iterdir()] == ["README.md"]
+
+
+# --- dictionaries, and other formats ---------------------------------------------------------------------------------
+
+
+def test_a_dictionary_can_be_exported_from_its_folder(fitted, here):
+    main(["export", str(fitted / "dictionary"), "mine"])
+    mine, given = (Dictionary.from_pretrained(folder) for folder in (here / "mine", fitted / "dictionary"))
+    assert torch.equal(mine.atoms, given.atoms)
+    assert mine.card == given.card
+
+
+def test_a_folder_for_saelens_holds_atoms_centre_penalty_scale_and_coder(checkpoint, fitted, here):
+    main(["export", checkpoint, "mine", "--format=saelens", "--hook_name=blocks.2.hook_resid_pre"])
+    given = Dictionary.from_pretrained(fitted / "dictionary")
+    weights = load_file(here / "mine" / "sae_weights.safetensors")
+    assert torch.equal(weights["W_dec"], given.atoms)
+    assert torch.equal(weights["b_dec"], given.centre)
+    config = json.loads((here / "mine" / "cfg.json").read_text())
+    assert (config["d_in"], config["d_sae"], config["architecture"]) == (16, 48, "sparsecode_greedy")
+    assert (config["lam"], config["scale"]) == (given.lam, float(given.scale))
+    assert config["scale"] != 1
+    assert config["coder"] == given.coder.settings()
+    assert config["metadata"]["hook_name"] == "blocks.2.hook_resid_pre"
+    assert int(config["metadata"]["sae_lens_version"].partition(".")[0]) >= 6
+
+
+def test_matching_pursuit_is_written_when_it_is_asked_for(checkpoint, here):
+    with pytest.warns(UserWarning, match="other codes than the dictionary"):
+        main(["export", checkpoint, "mine", "--format=saelens", "--architecture=matching_pursuit", "--steps=4"])
+    config = json.loads((here / "mine" / "cfg.json").read_text())
+    assert (config["architecture"], config["max_iterations"]) == ("matching_pursuit", 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps=3"], "steps is 3, and format 'folder': give --format saelens, or leave it out"),
+        (["--format=saelens", "--steps=3"], "steps is 3: give it with --architecture matching_pursuit"),
+        (["--format=onnx"], "format"),
+    ],
+)
+def test_options_that_do_not_belong_together_are_refused(refused, checkpoint, here, words, message):
+    assert message in refused("export", checkpoint, "mine", *words)
+    assert not (here / "mine").exists()

@@ -8,14 +8,13 @@ from sparsecode_pl import Dictionary
 from sparsecode_pl.measurement import ExactCodes
 from sparsecode_pl.measurement.intervals import (
     Replicates,
-    interval,
     mean_of,
     replicates_of,
-    resample,
     take_sums,
 )
 from sparsecode_pl.metrics.functional import score_sums, scores_of_sums
 from sparsecode_pl.scoring import Scorer, Scores
+from sparsecode_pl.utilities.bootstrap import interval, resample
 
 # Codes are (v, u v), with v in [0.5, 1] of each row and u in [0, 1] of each document: S1 is 1 + E[u], L is lam times
 # E[v] times that, N0 is 2.

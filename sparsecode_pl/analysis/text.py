@@ -1,0 +1,121 @@
+"""The text that rows are of: the tokens around each row."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparsecode_pl.data import TOKEN, Source, Vocabulary
+
+Ints = NDArray[np.int64]
+
+
+class RowText:
+    """What is known of the text that rows are of.
+
+    Rows of one sequence stand together, in the order of the text. They are told by the columns `position` and
+    `document`: see `TransformerActivations`. Without both, each row stands alone.
+
+    Args:
+        source: the rows.
+        vocabulary: the tokens that their column of token types numbers; those of the source if None.
+
+    Attributes:
+        num_rows: n.
+        token_id: number of each row's token, (n,) int64; None if there are none.
+        document: number of each row's document, (n,) int64; None if there are none.
+    """
+
+    def __init__(self, source: Source, vocabulary: Vocabulary | None = None) -> None:
+        self._source, self._vocabulary = source, vocabulary
+        columns = source.checked_columns
+        self.num_rows = len(source.rows)
+        self.token_id = _numbers(columns, TOKEN)
+        self.document = _numbers(columns, "document")
+        self._position = _numbers(columns, "position")
+        self._document_position = _numbers(columns, "document_position")
+        words = columns.get("token")
+        self._words: list[str] | None = words if isinstance(words, list) else None
+        if self.token_id is None and self._words is not None:
+            self.token_id = np.unique(np.array(self._words), return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the tokens of the rows are known, by their text or by their number."""
+        return self.token_id is not None
+
+    @property
+    def has_context(self) -> bool:
+        """Whether there is text around the rows."""
+        return self.has_words and (self._position is not None or self.document is not None)
+
+    @cached_property
+    def sequence(self) -> Ints:
+        """Number of each row's sequence, ascending, (n,); each row has its own where there is no text around it."""
+        if not self.has_context:
+            return np.arange(self.num_rows)
+        new = np.zeros(self.num_rows, bool)
+        if self.document is not None:
+            changed = np.diff(self.document) != 0
+            if self._position is not None and self._document_position is not None:
+                # Where documents are packed, a sequence goes on with the next document.
+                changed &= self._document_position[1:] == self._position[1:]
+            new[1:] |= changed
+        if self._position is not None:
+            new[1:] |= np.diff(self._position) <= 0
+        return np.cumsum(new)
+
+    @cached_property
+    def after_gap(self) -> NDArray[np.bool_]:
+        """Whether tokens between a row and the one before it, in the same sequence, are no rows, (n,)."""
+        gap = np.zeros(self.num_rows, bool)
+        if self.has_context and self._position is not None:
+            gap[1:] = (np.diff(self._position) > 1) & (np.diff(self.sequence) == 0)
+        return gap
+
+    @cached_property
+    def _strings(self) -> Sequence[str] | None:
+        if self._words is not None:
+            return None
+        vocabulary = self._vocabulary or self._source.vocabulary
+        return None if vocabulary is None else vocabulary.strings
+
+    def word(self, row: int) -> str:
+        """The token of a row as it stands in running text; its number, such as "#512", if the text is not known."""
+        if self._words is not None:
+            return self._words[row]
+        return "" if self.token_id is None else self.token(int(self.token_id[row]))
+
+    def token(self, number: int) -> str:
+        """The text of a token, or "#" and its number if that is not known."""
+        if self._words is not None and self.token_id is not None:
+            found = self._first_row.get(number)
+            return f"#{number}" if found is None else self._words[found]
+        strings = self._strings
+        return f"#{number}" if strings is None or not 0 <= number < len(strings) else strings[number]
+
+    def number(self, word: str) -> int | None:
+        """The number of a token by its text, with or without the space before it; None if no row is of it."""
+        texts = {number: self.token(number) for number in self._first_row}
+        found = [number for number, text in texts.items() if text.strip() == word.strip()]
+        # The token that begins a word comes before one that goes on with it.
+        return max(found, key=lambda number: len(texts[number]), default=None)
+
+    @cached_property
+    def _first_row(self) -> dict[int, int]:
+        if self.token_id is None:
+            return {}
+        numbers, rows = np.unique(self.token_id, return_index=True)
+        return dict(zip(numbers.tolist(), rows.tolist(), strict=True))
+
+
+def _numbers(columns: Mapping[str, list[str] | Tensor], name: str) -> Ints | None:
+    """A column as integers; None if there is no such column. Texts are numbered in their order."""
+    if name not in columns:
+        return None
+    column = columns[name]
+    if isinstance(column, Tensor):
+        return column.cpu().numpy().astype(np.int64)
+    return np.unique(np.array(column), return_inverse=True)[1].astype(np.int64)

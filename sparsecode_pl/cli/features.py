@@ -1,0 +1,210 @@
+"""`sparsecode features`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from sparsecode_pl.analysis.features import Features, Which, find_features
+from sparsecode_pl.analysis.pages import Subject as Shown
+from sparsecode_pl.analysis.pages import check_folder, write_pages
+from sparsecode_pl.analysis.projector import write_projector
+from sparsecode_pl.cli.lightning import SparseCodingParser
+from sparsecode_pl.cli.run_again import find_run, subjects_again
+from sparsecode_pl.cli.tokens import show_tokens
+from sparsecode_pl.data import ROWS, ActivationDataModule, Vocabulary, data_again, import_plugins, score_name
+from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.interchange.neuronpedia import write_neuronpedia
+from sparsecode_pl.measurement import Record, load_results
+from sparsecode_pl.measurement.picture import picture_svg
+from sparsecode_pl.measurement.run import check_writable
+
+
+def parser() -> ArgumentParser:
+    """The parser of the command."""
+    made = SparseCodingParser(
+        prog="sparsecode features",
+        description="Look at the atoms of a dictionary: pages with the examples of each, or tables of some tokens.",
+    )
+    made.add_argument(
+        "source",
+        type=str,
+        help="Folder of a run of `sparsecode measure` (or of several: the newest), a dictionary's folder or name on "
+        "the hub, or a checkpoint.",
+    )
+    made.add_argument("--output", type=str, help="Folder of the pages; 'features' in that of the run by default.")
+    made.add_subclass_arguments(ActivationDataModule, "data", required=False, help="The data, if it is not known.")
+    made.add_argument("--layer", type=str, help="The one layer of a run that is looked at.")
+    made.add_argument("--controls", type=bool, default=True, help="Whether to show the controls of a run too.")
+    made.add_argument(
+        "--rows",
+        type=str,
+        choices=list(get_args(Which)),
+        default="heldout",
+        help="Rows that are looked at: those that were not trained on, or all.",
+    )
+    made.add_argument("--examples", type=int, default=20, help="Examples of each atom's largest coefficients.")
+    made.add_argument("--per_band", type=int, default=5, help="Examples from each of four bands of weaker ones.")
+    made.add_argument("--context", type=int, default=10, help="Tokens of text on each side of an example.")
+    made.add_argument("--exact_examples", type=int, default=3, help="Examples that get their exact coefficient too.")
+    made.add_argument(
+        "--token",
+        type=str | list[str],
+        help="Instead of pages, tables of these tokens: their strongest features, and what else these are active on.",
+    )
+    made.add_argument("--top", type=int, default=3, help="Features in the table of a token.")
+    return made
+
+
+def run(words: list[str]) -> None:
+    """Write the pages of a run's dictionaries, or the tables of some tokens."""
+    import_plugins()  # so that their short names are known
+    made = parser()
+    config = made.parse_args(words)
+    try:
+        _check(config)
+        data = made.instantiate_classes(config).get("data")
+        looked_at = _of_source(config, data)
+        if config.token is not None:
+            tokens = [config.token] if isinstance(config.token, str) else config.token
+            first = looked_at[0]
+            show_tokens(first.dictionary, first.data, tokens, config.top, config.examples, Path(_output(config)))
+        else:
+            _write_pages(config, looked_at)
+    except (OSError, TypeError, ValueError) as error:
+        made.error(str(error), error)
+
+
+def _check(config: Any) -> None:
+    """Find what is wrong with the options before anything is loaded."""
+    for name, least in (("examples", 1), ("per_band", 0), ("context", 0), ("exact_examples", 0), ("top", 1)):
+        if config[name] < least:
+            raise ValueError(f"{name} is {config[name]}: give at least {least}")
+    output = Path(_output(config))
+    check_folder(output)
+    check_writable(output)
+
+
+def _output(config: Any) -> str:
+    """The folder that is written."""
+    if config.output is not None:
+        return str(config.output)
+    run = find_run(Path(config.source))
+    return str(run / "features") if run is not None else "features"
+
+
+@dataclass(frozen=True)
+class _LookedAt:
+    """A dictionary and its rows.
+
+    Attributes:
+        name: as the pages call it.
+        dictionary: the dictionary.
+        data: its rows.
+        record: its scores, if it is of a run.
+        control_of: name of what it is a control of, if it is one.
+    """
+
+    name: str
+    dictionary: Dictionary
+    data: ActivationDataModule
+    record: Record | None = None
+    control_of: str | None = None
+
+    def features(self, config: Any, vocabulary: Vocabulary | None) -> Features:
+        """What there is to see of its atoms."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        found = find_features(
+            self.dictionary.to(device),
+            self.data,
+            rows=config.rows,
+            examples=config.examples,
+            per_band=config.per_band,
+            context=config.context,
+            exact_examples=config.exact_examples,
+            others=[] if self.record is None else [fit.dictionary for fit in self.record.fits[1:]],
+            vocabulary=vocabulary,
+        )
+        self.data.release()
+        if not found.has_text:
+            rank_zero_info(f"{self.name}: its rows are of no text, so examples are numbers of rows")
+        return found
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Its scores for each kind of rows, with their intervals; none without a record."""
+        facts = []
+        for kind, rows in ROWS.items():
+            name = score_name(kind, "S1")
+            if self.record is not None and name in self.record:
+                low, high = self.record.intervals.get(name, (None, None))
+                ends = "" if low is None else f" [{low:.3g}, {high:.3g}]"
+                facts.append((f"S1, {rows}", f"{self.record[name]:.3g}{ends}"))
+        return (*facts, ("penalty", f"{self.dictionary.lam:.4g}"))
+
+
+def _of_source(config: Any, data: ActivationDataModule | None) -> list[_LookedAt]:
+    """The dictionaries that are looked at: those of a run, or a single one."""
+    run = find_run(Path(config.source))
+    if run is None:
+        path = str(config.source)
+        dictionary = Dictionary.from_checkpoint(path) if path.endswith(".ckpt") else Dictionary.from_pretrained(path)
+        rows = _rows_of(dictionary, data)
+        return [_LookedAt(rows.label, dictionary, rows)]
+    records = subjects_again(load_results(run), data, config.layer, config.controls and config.token is None)
+    several = sum(record.control_of is None for record, _ in records) > 1
+    found = []
+    for record, subject in records:
+        of = record.control_of
+        name = f"{of}, {record.data}" if several and of is not None else record.data
+        found.append(_LookedAt(name, record.dictionary, subject.data, record, of))
+    return found
+
+
+def _rows_of(dictionary: Dictionary, data: ActivationDataModule | None) -> ActivationDataModule:
+    """The rows that a dictionary is of: those given, or those that its card tells.
+
+    Raises:
+        ValueError: the card does not tell, or the rows given are of another layer.
+    """
+    card = dictionary.card
+    if data is None:
+        data = data_again(card.source, **card.split)
+        if not card.split:
+            rank_zero_warn("the dictionary's card does not tell how its rows were split: they are split anew")
+    if len(data.layers) > 1 and card.layer is not None:
+        data = data.over(data.layer(card.layer))
+    place = data.source.place
+    if place is not None and card.layer is not None and (place.model, place.layer) != (card.model, card.layer):
+        raise ValueError(
+            f"the dictionary is of {card.model} layer {card.layer}, but the data is {place.model} layer {place.layer}: "
+            "give the data that it was learnt from"
+        )
+    counts = {kind: len(index) for kind, index in data.row_sets.items()}
+    if card.rows and counts != card.rows:
+        rank_zero_warn(
+            f"the dictionary was made with other rows ({card.rows}) than the data has ({counts}), so rows that are "
+            "called held-out may have been trained on"
+        )
+    return data
+
+
+def _write_pages(config: Any, looked_at: list[_LookedAt]) -> None:
+    """Write the pages, and beside them what Neuronpedia and TensorBoard's projector take."""
+    output, shown = Path(_output(config)), []
+    vocabulary = None
+    for each in looked_at:
+        if each.control_of is None:
+            vocabulary = each.data.source.vocabulary
+        shown.append(Shown(each.name, each.features(config, vocabulary), each.control_of, each.facts))
+    records = [each.record for each in looked_at if each.record is not None]
+    title = f"Features of {shown[0].name}"
+    page = write_pages(output, shown, title, picture_svg(records) if records else None)
+    for number, (each, subject) in enumerate(zip(looked_at, shown, strict=True)):
+        if each.control_of is None:
+            write_neuronpedia(output / "neuronpedia" / str(number), subject.source)
+            write_projector(output / "projector", each.dictionary.atoms, subject.source, f"atoms {number}")
+    rank_zero_info(f"Features:  {page.resolve()}\nProjector: tensorboard --logdir {output / 'projector'}")
