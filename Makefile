@@ -26,7 +26,7 @@ bench: $(BENCH_READY)  ## time and memory, beside other libraries
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,sae]"
 	touch $@
 
 # overcomplete requires torchvision, whose wheel on PyPI is built for CUDA. With a PyTorch without CUDA, torchvision

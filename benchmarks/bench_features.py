@@ -109,7 +109,9 @@ def run(case: str) -> dict[str, Any]:
     words = [sys.executable, __file__, case]
     done = subprocess.run(words, capture_output=True, text=True, check=True)  # noqa: S603
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(case, {name: round(value, 2) for name, value in result["seconds"].items()}, f"{result['peak'] / MIB:,.0f} MiB")
+    print(
+        case, {name: round(value, 2) for name, value in result["seconds"].items()}, f"{result['peak'] / MIB:,.0f} MiB"
+    )
     return result
 
 

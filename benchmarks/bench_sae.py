@@ -24,9 +24,10 @@ from sparsecode_pl.utilities.quiet import quiet_lightning
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MODEL, TEXT = SHARED / "stories260K", SHARED / "text" / "tinystories_1000.jsonl"
 LAYER, FEATURES, K = 3, 512, 16
-SAMPLES, BATCH, RATE = 6_000_000, 1024, 1e-3
+SAMPLES, BATCH, RATE = 4_000_000, 1024, 1e-3
 NUM_ACTIVATIONS, ROUNDS = 100_000, 10
-SCORES = ("S1", "L_norm", "N0", "explained_variance", "lam", "loss_recovered")
+SCORES = ("S1", "L_norm", "N0", "explained_variance", "lam")
+LOSS = ("loss_recovered", "zero_loss_recovered", "kl", "cross_entropy")
 
 
 def batches(rows: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -85,13 +86,16 @@ def main() -> None:
             SparseCodingModule(rows.shape[1], num_atoms=FEATURES),
             data,
             saes=[folder / kind for kind in seconds],
+            loss=True,
             folder=folder / "runs",
             trainer=trainer,
         )
     kinds = ("", "heldout_", "unseen_")
     results = {
         record["data"]: {
-            kind + score: round(record[kind + score], 4) for kind in kinds for score in SCORES if kind + score in record
+            name: round(record[name], 4)
+            for name in (*(kind + score for kind in kinds for score in SCORES), *LOSS)
+            if name in record
         }
         for record in records
     }

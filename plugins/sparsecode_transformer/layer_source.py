@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparsecode_pl.data import Place, Rows, Source, Stream, generator, shuffled_batches
 from sparsecode_transformer.locate import short_name
+from sparsecode_transformer.readout import output_logits
 from sparsecode_transformer.rerun import ModelRerun
 from sparsecode_transformer.sequence_capture import COLUMNS
 from sparsecode_transformer.text_capture import TextCapture
@@ -183,6 +184,18 @@ class LayerSource(Source):
     def vocabulary(self) -> TokenizerVocabulary | None:
         """The model's tokens; None, with a warning, if its tokenizer cannot be loaded."""
         return load_vocabulary(self.label, lambda: self.capture.tokenizer)
+
+    def output_logits(self, directions: Tensor) -> Tensor | None:
+        """What directions at this layer add to the output logits, (k, V); None if the model has none to be read."""
+        rerun = self.rerun
+        try:
+            rerun.check()
+        except (OSError, ValueError) as error:
+            rank_zero_warn(
+                f"{self.label}: what atoms promote is left out, because the model's head cannot be read: {error}"
+            )
+            return None
+        return output_logits(self.capture.whole, rerun.site, directions)
 
     @property
     def rerun(self) -> ModelRerun:

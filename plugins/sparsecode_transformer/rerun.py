@@ -48,10 +48,11 @@ class ModelRerun:
             OSError: the model cannot be reached or read.
             ValueError: its files lack some weights, such as those of the head, or it has no such layer.
         """
-        _ = self._capture.whole, self._site
+        _ = self._capture.whole, self.site
 
     @cached_property
-    def _site(self) -> Site:
+    def site(self) -> Site:
+        """Where the layer is in the body of the model."""
         recipe = self._capture.recipe
         sites = find_sites(self._capture.whole.body, recipe.layers, recipe.site)
         found = next((site for site in sites if site.name == self._layer), None)
@@ -148,7 +149,7 @@ class ModelRerun:
         options: dict[str, Any] = {"use_cache": False} if takes_cache else {}
         hook: AbstractContextManager[Any] = nullcontext()
         if replace is not None:
-            hook = Replacing(whole.body, self._site, passage.replaced.to(device), replace)
+            hook = Replacing(whole.body, self.site, passage.replaced.to(device), replace)
         with hook:
             output = whole.model(
                 input_ids=passage.input_ids.to(device), attention_mask=passage.attention_mask.to(device), **options

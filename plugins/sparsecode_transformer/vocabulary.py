@@ -43,10 +43,9 @@ class TokenizerVocabulary:
 
     def split(self, word: str) -> list[int]:
         """The numbers of the tokens that a word is split into, with or without a space before it, whichever are fewer."""
-        found = [
-            self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in (word.strip(), f" {word.strip()}")
-        ]
-        return list(min(found, key=len))
+        texts = word.strip(), f" {word.strip()}"
+        found: list[list[int]] = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        return min(found, key=len)
 
 
 def _from_bytes(token: str) -> str:

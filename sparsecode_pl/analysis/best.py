@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-# Entries that wait to be merged take about as much memory as those that are kept.
-_LEAST_WAITING = 1 << 18
+# Entries that wait to be merged take at most half as much memory as those that are kept, or these few.
+_LEAST_WAITING = 1 << 17
+# Atoms that are merged at a time, so that little is copied.
+_ATOMS = 4096
 
 
 class BestPerAtom:
@@ -72,17 +74,24 @@ class BestPerAtom:
             return
         self._waiting.append((atom[chosen], priority[chosen], row[chosen], value[chosen], around(chosen)))
         self._num_waiting += len(chosen)
-        if self._num_waiting >= max(_LEAST_WAITING, self.rows.size):
+        if self._num_waiting >= max(_LEAST_WAITING, self.rows.size // 2):
             self.finish()
 
     def finish(self) -> None:
         """Merge the entries that wait, so that the attributes hold the best of all that came."""
         if not self._waiting:
             return
-        num_atoms, k = self.rows.shape
-        atom, priority, row, value, around = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        waiting = tuple(np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting, self._num_waiting = [], 0
-        # Only atoms with new entries change.
+        order = np.argsort(waiting[0], kind="stable")
+        starts = np.arange(0, len(self.rows), _ATOMS)
+        for part in np.split(order, np.searchsorted(waiting[0], starts[1:], sorter=order)):
+            if len(part):
+                self._merge(*(each[part] for each in waiting))
+
+    def _merge(self, atom: Ints, priority: NDArray[np.float64], row: Ints, value: Floats, around: Floats) -> None:
+        """Merge entries with those that are kept of the same atoms."""
+        k = self.rows.shape[1]
         changed = np.unique(atom)
         kept = self.rows[changed] >= 0
         atom = np.concatenate([np.repeat(changed, kept.sum(1)), atom])

@@ -1,6 +1,7 @@
 """One pass over codes that keeps, for each atom, what there is to see of it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def collect(
     whole: list[csr_array] = []
     share = _WHOLE_ROWS / max(1, int(counted.sum()))
     scan = np.flatnonzero(_near(counted, text, context) if context else counted)
-    with Progress("looking at features", len(scan), unit="rows") as progress:
+    with Progress("coding", len(scan), unit="rows") as progress:
         for start in range(0, len(scan), _BLOCK):
             stop = min(start + _BLOCK, len(scan))
             first = max(0, start - context)
@@ -100,7 +101,7 @@ def collect(
             bins = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, _BINS - 1)
             histogram += np.bincount(atom * _BINS + bins, minlength=len(histogram))
             if tokens is not None and text.token_id is not None:
-                tokens.add(atom, text.token_id[row], value.astype(np.float64))
+                tokens.add(atom, text.token_id[row].astype(np.int64), value.astype(np.float64))
             drawn_row = random_priority(block, np.full(len(block), num_atoms)) < share
             active = csr_array((np.ones(len(place), np.float32), (place, atom)), shape=(len(block), num_atoms))
             whole.append(active[np.flatnonzero(own & drawn_row)])
@@ -122,7 +123,9 @@ def collect(
 class _Around:
     """The coefficients of an atom in the rows around some entries of a block."""
 
-    def __init__(self, block: Ints, keys: Ints, value: Floats, sequence: Ints, context: int, num_atoms: int) -> None:
+    def __init__(
+        self, block: Ints, keys: Ints, value: Floats, sequence: NDArray[Any], context: int, num_atoms: int
+    ) -> None:
         self._block, self._sequence = block, sequence[block]
         self._keys, self._value = keys, value  # keys are place x num_atoms + atom, ascending
         self._context, self._num_atoms = context, num_atoms

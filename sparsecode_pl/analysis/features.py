@@ -166,7 +166,7 @@ def find_features(
             raise ValueError(f"others has a dictionary of width {other.d_model}: give width {codec.d_model}")
     trained = np.zeros(len(data.rows), bool)
     trained[data.train_index.numpy()] = True
-    everything = rows == "all" or trained.all()
+    everything = rows == "all" or bool(trained.all())
     counted = np.ones_like(trained)
     if not everything:
         kinds = [index.numpy() for kind, index in data.row_sets.items() if kind != "train"]
@@ -267,7 +267,11 @@ class _Parts:
         for place, row in enumerate(best.rows[index].tolist()):
             if row >= 0:
                 exact = None
-                if best is self.collected.top and place < self.exact.shape[1] and not np.isnan(self.exact[index, place]):
+                if (
+                    best is self.collected.top
+                    and place < self.exact.shape[1]
+                    and not np.isnan(self.exact[index, place])
+                ):
                     exact = float(self.exact[index, place])
                 yield self._example(row, float(best.values[index, place]), best.around[index, place], exact)
 

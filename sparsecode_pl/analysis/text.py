@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from sparsecode_pl.data import TOKEN, Source, Vocabulary
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.integer[Any]]
 
 
 class RowText:
@@ -24,8 +25,8 @@ class RowText:
 
     Attributes:
         num_rows: n.
-        token_id: number of each row's token, (n,) int64; None if there are none.
-        document: number of each row's document, (n,) int64; None if there are none.
+        token_id: number of each row's token, (n,) integers; None if there are none.
+        document: number of each row's document, (n,) integers; None if there are none.
     """
 
     def __init__(self, source: Source, vocabulary: Vocabulary | None = None) -> None:
@@ -55,7 +56,7 @@ class RowText:
     def sequence(self) -> Ints:
         """Number of each row's sequence, ascending, (n,); each row has its own where there is no text around it."""
         if not self.has_context:
-            return np.arange(self.num_rows)
+            return np.arange(self.num_rows, dtype=np.int32)
         new = np.zeros(self.num_rows, bool)
         if self.document is not None:
             changed = np.diff(self.document) != 0
@@ -65,7 +66,7 @@ class RowText:
             new[1:] |= changed
         if self._position is not None:
             new[1:] |= np.diff(self._position) <= 0
-        return np.cumsum(new)
+        return np.cumsum(new, dtype=np.int32)
 
     @cached_property
     def after_gap(self) -> NDArray[np.bool_]:
@@ -117,5 +118,6 @@ def _numbers(columns: Mapping[str, list[str] | Tensor], name: str) -> Ints | Non
         return None
     column = columns[name]
     if isinstance(column, Tensor):
-        return column.cpu().numpy().astype(np.int64)
+        numbers: Ints = column.cpu().numpy()
+        return numbers if np.issubdtype(numbers.dtype, np.integer) else numbers.astype(np.int64)
     return np.unique(np.array(column), return_inverse=True)[1].astype(np.int64)

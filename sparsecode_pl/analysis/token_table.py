@@ -142,9 +142,9 @@ def token_tables(
     tables = []
     for number in numbers:
         features = []
-        for atom, value in strongest[number]:
-            largest = sums[:, atoms.index(atom)] / rows_of
-            features.append(TokenFeature(atom, value, tuple(pair for pair in named(largest) if pair[1] > 0)))
+        for atom, coefficient in strongest[number]:
+            tokens = named(sums[:, atoms.index(atom)] / rows_of)
+            features.append(TokenFeature(atom, coefficient, tuple(pair for pair in tokens if pair[1] > 0)))
         near = named(directions @ directions[places[number]], leave_out=places[number])
         tables.append(TokenTable(text.token(number), int(rows_of[places[number]]), tuple(features), near))
     return tables

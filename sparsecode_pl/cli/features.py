@@ -1,5 +1,6 @@
 """`sparsecode features`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -9,8 +10,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from sparsecode_pl.analysis.features import Features, Which, find_features
-from sparsecode_pl.analysis.pages import Subject as Shown
-from sparsecode_pl.analysis.pages import check_folder, write_pages
+from sparsecode_pl.analysis.pages import Subject, check_folder, write_pages
 from sparsecode_pl.analysis.projector import write_projector
 from sparsecode_pl.cli.lightning import SparseCodingParser
 from sparsecode_pl.cli.run_again import find_run, subjects_again
@@ -21,6 +21,7 @@ from sparsecode_pl.interchange.neuronpedia import write_neuronpedia
 from sparsecode_pl.measurement import Record, load_results
 from sparsecode_pl.measurement.picture import picture_svg
 from sparsecode_pl.measurement.run import check_writable
+from sparsecode_pl.utilities.progress import titled
 
 
 def parser() -> ArgumentParser:
@@ -117,17 +118,18 @@ class _LookedAt:
     def features(self, config: Any, vocabulary: Vocabulary | None) -> Features:
         """What there is to see of its atoms."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        found = find_features(
-            self.dictionary.to(device),
-            self.data,
-            rows=config.rows,
-            examples=config.examples,
-            per_band=config.per_band,
-            context=config.context,
-            exact_examples=config.exact_examples,
-            others=[] if self.record is None else [fit.dictionary for fit in self.record.fits[1:]],
-            vocabulary=vocabulary,
-        )
+        with titled(self.name):
+            found = find_features(
+                self.dictionary.to(device),
+                self.data,
+                rows=config.rows,
+                examples=config.examples,
+                per_band=config.per_band,
+                context=config.context,
+                exact_examples=config.exact_examples,
+                others=[] if self.record is None else [fit.dictionary for fit in self.record.fits[1:]],
+                vocabulary=vocabulary,
+            )
         self.data.release()
         if not found.has_text:
             rank_zero_info(f"{self.name}: its rows are of no text, so examples are numbers of rows")
@@ -194,17 +196,21 @@ def _rows_of(dictionary: Dictionary, data: ActivationDataModule | None) -> Activ
 
 def _write_pages(config: Any, looked_at: list[_LookedAt]) -> None:
     """Write the pages, and beside them what Neuronpedia and TensorBoard's projector take."""
-    output, shown = Path(_output(config)), []
+    output, shown, measured = Path(_output(config)), [], []
     vocabulary = None
     for each in looked_at:
         if each.control_of is None:
             vocabulary = each.data.source.vocabulary
-        shown.append(Shown(each.name, each.features(config, vocabulary), each.control_of, each.facts))
-    records = [each.record for each in looked_at if each.record is not None]
-    title = f"Features of {shown[0].name}"
-    page = write_pages(output, shown, title, picture_svg(records) if records else None)
-    for number, (each, subject) in enumerate(zip(looked_at, shown, strict=True)):
+        found = each.features(config, vocabulary)
+        shown.append(Subject(each.name, found, each.control_of, each.facts))
         if each.control_of is None:
-            write_neuronpedia(output / "neuronpedia" / str(number), subject.source)
-            write_projector(output / "projector", each.dictionary.atoms, subject.source, f"atoms {number}")
+            measured.append((each, found))
+    records = [each.record for each in looked_at if each.record is not None]
+    page = write_pages(output, shown, f"Features of {shown[0].name}", picture_svg(records) if records else None)
+    for number, (each, found) in enumerate(measured):
+        place = each.data.source.place
+        digits = re.findall(r"\d+", place.layer) if place is not None else []
+        model, layer = (None if place is None else place.model), int(digits[0]) if digits else 0
+        write_neuronpedia(output / "neuronpedia" / str(number), found, model, layer)
+        write_projector(output / "projector", each.dictionary.atoms, found, f"atoms {number}")
     rank_zero_info(f"Features:  {page.resolve()}\nProjector: tensorboard --logdir {output / 'projector'}")

@@ -36,8 +36,8 @@ def show_tokens(
     for table in tables:
         console.print(_table(table), markup=False)
     content = {"data": data.label, "lam": dictionary.lam, "tables": [table.plain() for table in tables]}
-    write_file(output / "tokens.json", (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     page = write_token_tables(output, data.label, tables)
+    write_file(output / "tokens.json", (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     rank_zero_info(f"Tables: {page.resolve()} and tokens.json beside it")
 
 

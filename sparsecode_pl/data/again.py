@@ -36,11 +36,13 @@ def data_again(provenance: Mapping[str, Any], **changed: Any) -> ActivationDataM
         raise ValueError(
             f"the data's class_path is {path!r}, which names no installed data plugin: give the data by --data"
         )
-    cls = entry_points.load(DATA_GROUP, name, ActivationDataModule)  # type: ignore[type-abstract]
+    cls = entry_points.load(DATA_GROUP, name, ActivationDataModule)
     try:
         return cls(**{**settings, **changed})
     except TypeError as error:
-        raise ValueError(f"the data cannot be made again from its settings: {error}: give the data by --data") from error
+        raise ValueError(
+            f"the data cannot be made again from its settings: {error}: give the data by --data"
+        ) from error
 
 
 def source_again(provenance: Mapping[str, Any], layer: str) -> Source | None:

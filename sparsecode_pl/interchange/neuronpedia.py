@@ -2,7 +2,8 @@
 
 The form is that of `sae_dashboard/neuronpedia/neuronpedia_dashboard.py` in github.com/jbloomAus/SAEDashboard. What
 reads it is `convert-saedashboard-to-neuronpedia-export.py` of github.com/hijohnnylin/neuronpedia, which fails where a
-field is left out, and makes of it what Neuronpedia imports.
+field is left out, and makes of it what Neuronpedia imports. Number, density and logits stand there a second time under
+the names that Neuronpedia itself has for them: index, density, topLogits and bottomLogits.
 """
 
 import json
@@ -93,6 +94,10 @@ def _feature(atom: Atom, source: AtomSource, dataset: str) -> dict[str, Any]:
     ]
     top = [_activation(example, -1.0, atom.largest, -1.0) for example in atom.top if example.tokens]
     return {
+        "index": atom.index,
+        "density": _number(atom.frequency),
+        "topLogits": [{"token": token, "value": _number(value)} for token, value in atom.promoted],
+        "bottomLogits": [{"token": token, "value": _number(value)} for token, value in atom.suppressed],
         "feature_index": atom.index,
         **{name: [] for name in _EMPTY},
         "neg_str": [token for token, _ in atom.suppressed],

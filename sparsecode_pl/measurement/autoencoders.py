@@ -1,8 +1,9 @@
 """Trained autoencoders beside the data that they are of: own codes, and other codes at the same N0 or variance.
 
-Nothing is trained here. What an autoencoder's encoder costs shows between its own codes and greedy or exact codes on
-its decoder, the amortisation gap (arXiv 2411.13117). What its dictionary costs shows between greedy codes on its
-decoder and those of the learnt dictionary.
+Nothing is trained here. What an autoencoder's encoder costs shows between its own codes and others on its decoder, the
+amortisation gap (arXiv 2411.13117). Greedy and exact codes are shrunk by their penalty, which an encoder's are not, and
+that costs them variance at a given N0. Matching pursuit with as many steps is not shrunk. What the dictionary costs
+shows between greedy codes on the decoder and those of the learnt dictionary.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from sparsecode_pl.codec import Codec
-from sparsecode_pl.coding import Coder, GreedyCoder, LassoCoder
+from sparsecode_pl.coding import Coder, GreedyCoder, LassoCoder, MatchingPursuitCoder
 from sparsecode_pl.data import BUCKETS, ActivationDataModule, score_name
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.interchange import Autoencoder, load_autoencoder
@@ -28,6 +29,8 @@ from sparsecode_pl.interchange.hooks import is_other_layer, is_other_model
 from sparsecode_pl.measurement.counts import score_at_count
 from sparsecode_pl.measurement.exact import ExactCodes
 from sparsecode_pl.measurement.intervals import take_sums
+from sparsecode_pl.measurement.loss import fit_loss
+from sparsecode_pl.measurement.loss import fit_loss
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit
@@ -40,8 +43,14 @@ if TYPE_CHECKING:
 
 #: What codes are compared at.
 Match = Literal["N0", "explained_variance"]
+#: Whose codes they are.
+Role = Literal["own", "greedy", "exact", "pursuit", "learnt"]
 
 _AT: dict[Match, str] = {"N0": "N0", "explained_variance": "expl. var."}
+_ROLES: dict[Match, tuple[Role, ...]] = {
+    "N0": ("greedy", "exact", "pursuit", "learnt"),
+    "explained_variance": ("greedy", "exact", "learnt"),
+}
 _CODERS: dict[str, Coder] = {"greedy": GreedyCoder(), "exact": LassoCoder()}
 
 
@@ -52,15 +61,15 @@ class Arm:
     Attributes:
         sae: what the autoencoder was given as, for `load_autoencoder`.
         name: what tables call it.
-        role: "own": its own encoder; "greedy" or "exact": such codes on its decoder; "learnt": the codes of the layer's
-            dictionary.
+        role: "own": its own encoder; "greedy" or "exact": such codes on its decoder; "pursuit": those of matching
+            pursuit on it, with N0 steps; "learnt": the codes of the layer's dictionary.
         match: what is made the same as that of its own codes; None for these.
         fingerprint: of its decoder, which tells it from another one of the same name.
     """
 
     sae: str
     name: str
-    role: Literal["own", "greedy", "exact", "learnt"]
+    role: Role
     match: Match | None = None
     fingerprint: str = ""
 
@@ -102,7 +111,7 @@ def arms_of(saes: Sequence[str | Path], layers: Sequence["Layer"]) -> list[list[
         for number in fitting:
             found[number].append(Arm(sae, name, "own", fingerprint=mark))
             for match in _AT:
-                found[number] += [Arm(sae, name, role, match, mark) for role in ("greedy", "exact", "learnt")]
+                found[number] += [Arm(sae, name, role, match, mark) for role in _ROLES[match]]
     return found
 
 
@@ -177,7 +186,7 @@ def score_arm(
         folder: of this fit.
         learnt: folder of the fit of the layer.
         make_trainer: makes the trainer, of which only the device is used.
-        plan: further evaluations; its shares of the variance are not for arms.
+        plan: further evaluations, and whether to run the model; its shares of the variance are not for arms.
     """
     try:
         return _score(subject, folder, learnt, make_trainer, plan)
@@ -202,13 +211,13 @@ def _score(
     own.centre = data.statistics.mean.to(own.atoms)
     own.lam = _own_penalty(own, data, arm)
     targets = {} if arm.match is None else {kind: _own_score(own, data, kind, arm.match) for kind in data.row_sets}
-    codec = _codec(arm, own, learnt, device)
+    codec = _codec(arm, own, learnt, device, targets.get("train", 1.0))
     scores: dict[str, float] = {}
     sums = {}
     alive: Tensor | None = None
     for kind in data.row_sets:
         try:
-            lam, values = _at(codec, data, kind, arm.match, targets.get(kind))
+            lam, values = _at(codec, data, kind, None if arm.role == "pursuit" else arm.match, targets.get(kind))
         except ShareNotReachedError as reason:
             rank_zero_warn(f"{subject.title}: {reason}. The scores of these rows are left out")
             continue
@@ -221,6 +230,16 @@ def _score(
         sums |= take_sums(values, kind)
         numbers = {name: float(value) for name, value in values.items() if value.numel() == 1}
         scores |= {score_name(kind, name): value for name, value in (numbers | {"lam": lam}).items()}
+    kind = "heldout" if "heldout_lam" in scores else "train"
+    if plan.loss and score_name(kind, "lam") in scores:
+        codec.lam = scores[score_name(kind, "lam")]  # type: ignore[misc]
+        lost, loss_sums = fit_loss(codec, data, folder)
+        scores, sums = scores | lost, sums | loss_sums
+    judged = "heldout" if len(data.heldout_index) else "train"  # the rows that a dictionary's loss is measured at
+    if plan.loss and score_name(judged, "lam") in scores:
+        codec.lam = scores[score_name(judged, "lam")]  # type: ignore[misc]
+        lost, loss_sums = fit_loss(codec, data, folder)
+        scores, sums = scores | lost, sums | loss_sums
     scores |= {score_name(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}
     scores |= {"num_atoms": codec.num_atoms, "seconds": time.perf_counter() - start}
     if alive is not None:
@@ -242,9 +261,12 @@ def _own_score(own: Autoencoder, data: ActivationDataModule, kind: str, name: Ma
     return float(score_rows(own, data, kind, [Scores()])[name])
 
 
-def _codec(arm: Arm, own: Autoencoder, learnt: Path, device: torch.device) -> Codec:
+def _codec(arm: Arm, own: Autoencoder, learnt: Path, device: torch.device, count: float) -> Codec:
+    """What codes the rows of an arm; `count` is the number of steps of matching pursuit."""
     if arm.role == "learnt":
         return Dictionary.from_pretrained(learnt / DICTIONARY).to(device)
+    if arm.role == "pursuit":
+        return own.with_coder(MatchingPursuitCoder(min(max(1, round(count)), own.num_atoms)))
     return own if arm.role == "own" else own.with_coder(_CODERS[arm.role])
 
 

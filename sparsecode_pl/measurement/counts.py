@@ -18,7 +18,9 @@ from sparsecode_pl.utilities.seeding import generator
 TOLERANCE = 0.01
 
 # The penalty is sought on so many rows; passes over all rows then correct it, at most so many.
-_SEARCH_ROWS, _PASSES = 4096, 4
+_SEARCH_ROWS, _PASSES = 2048, 4
+# It is sought from so many times the adaptive penalty, a tenth of the mean largest coefficient: few codes are cheap.
+_FROM = 10
 
 
 def score_at_count(
@@ -58,6 +60,6 @@ def _search(codec: Codec, data: ActivationDataModule, kind: str, count: float) -
         chosen = torch.randperm(len(index), generator=generator(0))[:_SEARCH_ROWS].sort().values
         rows = data.rows[index[chosen]].to(codec.atoms.device)
         with Progress("searching for the penalty", None):
-            return penalty_of_count(codec, rows, count, codec.lam)
+            return penalty_of_count(codec, rows, count, _FROM * codec.lam)
 
     return search

@@ -84,7 +84,8 @@ def fit_loss(
         write_file(folder / LOSS, json.dumps(report.plain(), indent=2, allow_nan=False).encode())
     scores: dict[str, float] = {}
     sums: dict[str, Array] = {}
-    for prefix, arm in XX:
+    arms = {"": "dictionary"} | ({} if exact is None else {"exact_": EXACT})
+    for prefix, arm in arms.items():
         scores |= _scores(report.arms[arm], report.arms[CLEAN], prefix)
         sums[prefix + LOSS_SUMS] = report.sums.stack([CLEAN, arm, "mean", "zero"])
     return scores, sums

@@ -200,9 +200,7 @@ def question(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     best, places = telling(records), np.arange(len(records))
-    colours = [
-        _SAE if "sae" in record else _CONTROL if "control_of" in record else DATA_COLOUR for record in records
-    ]
+    colours = [_SAE if "sae" in record else _CONTROL if "control_of" in record else DATA_COLOUR for record in records]
     values = np.array([record.get(score_name(best, name), np.nan) for record in records])
     ends = np.array([_interval(record, score_name(best, name)) for record in records])
     whiskers = np.nan_to_num(np.abs(ends - values[:, None])).T

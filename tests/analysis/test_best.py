@@ -38,7 +38,9 @@ def test_the_k_best_of_each_atom_are_kept_whatever_the_batches(entries, batch, m
 
 def test_an_atom_with_fewer_entries_has_places_left(entries):
     best = BestPerAtom(3, 2, width=0)
-    best.add(np.array([1]), np.ones(1), np.array([5]), np.ones(1, np.float32), lambda chosen: np.zeros((len(chosen), 0)))
+    best.add(
+        np.array([1]), np.ones(1), np.array([5]), np.ones(1, np.float32), lambda chosen: np.zeros((len(chosen), 0))
+    )
     best.finish()
     assert best.rows.tolist() == [[-1, -1], [5, -1], [-1, -1]]
     assert np.isnan(best.values).sum() == 5

@@ -142,8 +142,8 @@ def test_purity_is_one_for_one_hot_data():
 
 
 def test_a_learnt_atom_lists_samples_that_have_its_planted_feature(trainer_for):
-    data = SparseLinear(d_model=32, num_features=64, active=2, num_samples=4000, noise=0.05, batches_per_round=60)
-    module = SparseCodingModule(32, num_atoms=128)
+    data = SparseLinear(d_model=48, num_features=64, active=2, num_samples=4000, noise=0.05, batches_per_round=60)
+    module = SparseCodingModule(48, num_atoms=80)
     trainer_for(module, rounds=4).fit(module, datamodule=data)
     truth = data.source.ground_truth
     cosine, match = (truth.features @ module.dictionary.atoms.detach().T).max(1)

@@ -9,8 +9,7 @@ from markupsafe import escape
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff\ud800-\udfff]"
 )
-_NAMED = {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
-_PICTURES = 0x2400  # Unicode's pictures of the control characters begin here
+_NAMED = {"\n": "↵", "\t": "⇥"}
 
 
 def visible(text: str) -> str:
@@ -18,7 +17,7 @@ def visible(text: str) -> str:
 
     Example:
         >>> visible("one\n\x00"), visible(" "), visible("\u202etxt"), visible("")
-        ('one↵␀', '␣', '[U+202E]txt', '[empty]')
+        ('one↵[U+0000]', '␣', '[U+202E]txt', '[empty]')
     """
     return with_signs(text) if text.strip() else _blank(text)
 
@@ -46,8 +45,6 @@ def _sign(character: str) -> str:
     if character in _NAMED:
         return _NAMED[character]
     code = ord(character)
-    if code < ord(" "):
-        return chr(_PICTURES + code)
     return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"[U+{code:04X}]"
 
 

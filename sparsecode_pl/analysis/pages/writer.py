@@ -19,7 +19,7 @@ from sparsecode_pl.analysis.pages.places import Places
 from sparsecode_pl.analysis.pages.subject import AtomSource, Subject
 from sparsecode_pl.analysis.pages.table import COLUMNS, Table, to_script
 from sparsecode_pl.analysis.pages.visible import visible
-from sparsecode_pl.utilities.progress import Progress
+from sparsecode_pl.utilities.progress import Progress, titled
 
 _STATIC = ("pages.css", "pages.js")
 
@@ -127,7 +127,7 @@ def _write_atoms(
     target.mkdir(parents=True)
     views = _Views(source, places)
     fixed = _fixed(section, sections, "../" + section.up) | common
-    with Progress(f"pages of {section.subject.name}", source.num_atoms, "atoms") as progress:
+    with titled(section.subject.name), Progress("pages", source.num_atoms, "atoms") as progress:
         for indices in places.files():
             atoms = []
             for index in indices:

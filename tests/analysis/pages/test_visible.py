@@ -13,7 +13,7 @@ from sparsecode_pl.analysis.pages.visible import token_html, visible, visible_ht
         ("   ", "␣␣␣"),
         (".\n", ".↵"),
         ("a\tb", "a⇥b"),
-        ("\x00\x1b\x7f", "␀␛␡"),
+        ("\x00\x1b\x7f", "[U+0000][U+001B][U+007F]"),
         ("\u202eabc\u202c", "[U+202E]abc[U+202C]"),
         ("\u2066abc\u2069", "[U+2066]abc[U+2069]"),
         ("\u200b", "[U+200B]"),
