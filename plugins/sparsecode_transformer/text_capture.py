@@ -87,7 +87,7 @@ class TextCapture:
     def whole(self) -> WholeModel:
         """The model with its head, loaded; its body then serves as `model`, so that it is not in memory twice."""
         recipe = self.recipe
-        rank_zero_info(f"loading {short_name(recipe.model_name_or_path)} with its head")
+        rank_zero_info(f"loading {short_name(recipe.model_name_or_path)} to run it")
         whole = load_whole_model(
             recipe.model,
             revision=recipe.revision,

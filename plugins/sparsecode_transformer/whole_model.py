@@ -118,10 +118,10 @@ def _trained(model: str, revision: str | None, config: Any, options: dict[str, A
     """The trained model, its weights checked."""
     from transformers import AutoModelForCausalLM
 
+    options = options | {"ignore_mismatched_sizes": True, "output_loading_info": True}
     with weight_errors(model):
-        whole, loaded = AutoModelForCausalLM.from_pretrained(
-            model, config=config, revision=revision, ignore_mismatched_sizes=True, output_loading_info=True, **options
-        )
+        found: Any = AutoModelForCausalLM.from_pretrained(model, config=config, revision=revision, **options)
+    whole, loaded = found
     check_weights(model, whole, whole, loaded, cure="leave loss out, which needs the head")
     return whole
 

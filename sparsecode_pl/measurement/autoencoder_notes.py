@@ -59,8 +59,8 @@ def _sentences(name: str, data: str, arms: Sequence[Mapping[str, Any]], best: st
         costs = [f"the encoder costs {of[_PURSUIT] - own[share]:.3f}"] if _PURSUIT in of else []
         costs += [f"the dictionary {of[_LEARNT] - of[_GREEDY]:.3f}"] if {_GREEDY, _LEARNT} <= of.keys() else []
         yield (
-            f"{name} at {data}, {ROWS[best]}: with N0 {own[count]:.3g}, its own encoder explains {own[share]:.3f} of the "
-            f"variance, {others}{': ' if costs else ''}{', '.join(costs)}."
+            f"{name} at {data}, {ROWS[best]}: with N0 {own[count]:.3g}, its own encoder explains {own[share]:.3f} of "
+            f"the variance, {others}{': ' if costs else ''}{', '.join(costs)}."
         )
     at = {what: found[what, "expl. var."][count] for what in _WORDS if (what, "expl. var.") in found}
     if at:

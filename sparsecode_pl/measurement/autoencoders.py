@@ -30,13 +30,13 @@ from sparsecode_pl.measurement.counts import score_at_count
 from sparsecode_pl.measurement.exact import ExactCodes
 from sparsecode_pl.measurement.intervals import take_sums
 from sparsecode_pl.measurement.loss import fit_loss
-from sparsecode_pl.measurement.loss import fit_loss
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit
 from sparsecode_pl.measurement.shares import score_at_shares, score_rows
 from sparsecode_pl.module import SparseCodingModule
 from sparsecode_pl.scoring import AtomUse, LargestCoefficient, Scores
+from sparsecode_pl.utilities.bootstrap import Array
 
 if TYPE_CHECKING:
     from sparsecode_pl.measurement.subjects import Layer, Subject
@@ -213,7 +213,7 @@ def _score(
     targets = {} if arm.match is None else {kind: _own_score(own, data, kind, arm.match) for kind in data.row_sets}
     codec = _codec(arm, own, learnt, device, targets.get("train", 1.0))
     scores: dict[str, float] = {}
-    sums = {}
+    sums: dict[str, Array] = {}
     alive: Tensor | None = None
     for kind in data.row_sets:
         try:
@@ -233,11 +233,6 @@ def _score(
     kind = "heldout" if "heldout_lam" in scores else "train"
     if plan.loss and score_name(kind, "lam") in scores:
         codec.lam = scores[score_name(kind, "lam")]  # type: ignore[misc]
-        lost, loss_sums = fit_loss(codec, data, folder)
-        scores, sums = scores | lost, sums | loss_sums
-    judged = "heldout" if len(data.heldout_index) else "train"  # the rows that a dictionary's loss is measured at
-    if plan.loss and score_name(judged, "lam") in scores:
-        codec.lam = scores[score_name(judged, "lam")]  # type: ignore[misc]
         lost, loss_sums = fit_loss(codec, data, folder)
         scores, sums = scores | lost, sums | loss_sums
     scores |= {score_name(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}

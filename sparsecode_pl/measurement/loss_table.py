@@ -64,8 +64,8 @@ def loss_notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     several = any(len(getattr(record, "fits", ())) > 1 for record in records)
     yield (
         f"Model's output with a layer's activations replaced: {', '.join(sorted(of))}"
-        f"{', first initial dictionary' if several else ''}. Recovered: share of the loss that replacing them by their "
-        "mean, or by zero, costs."
+        f"{', first initial dictionary' if several else ''}. Recovered: 1 where that costs nothing, 0 where it costs "
+        "as much as their mean, or zero, in their place; -: these cost nothing that can be told from chance."
     )
 
 

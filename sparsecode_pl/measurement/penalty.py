@@ -109,8 +109,8 @@ def penalty_of_count(codec: Codec, rows: Tensor, count: float, start: float) -> 
         start: penalty to begin at, > 0.
 
     Returns:
-        The penalty, to a tenth of a per cent, and the slope there of the logarithm of N0 against that of the penalty, made
-        positive.
+        The penalty, to a tenth of a per cent, and the slope there of the logarithm of N0 against that of the penalty,
+        made positive.
 
     Raises:
         ShareNotReachedError: no penalty gives so many; the message says how near the smallest came.
@@ -140,8 +140,8 @@ def penalty_of_count(codec: Codec, rows: Tensor, count: float, start: float) -> 
         here = there
     else:
         raise ShareNotReachedError(
-            f"N0 is to be {count:.4g}, but the codes have {count * math.exp(excess(here)):.4g} non-zero coefficients at "
-            f"a penalty of {math.exp(here):.3g}"
+            f"N0 is to be {count:.4g}, but the codes have {count * math.exp(excess(here)):.4g} non-zero coefficients "
+            f"at a penalty of {math.exp(here):.3g}"
         )
     ends = sorted((here, there))
     slope = min(3.0, max(0.1, (excess(ends[0]) - excess(ends[1])) / _STEP))

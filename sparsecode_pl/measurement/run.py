@@ -92,8 +92,8 @@ def measure(
         saes: trained sparse autoencoders, by what `sparsecode_pl.interchange.load_autoencoder` takes. Each is held
             beside the layers of its width and, if its files tell, its place: with its own encoder, and with greedy and
             exact codes on its decoder and the codes of the learnt dictionary, each at the same N0 and at the same
-            explained variance as its own codes of the rows that are scored; and with matching pursuit of N0 steps, whose
-            codes no penalty shrinks. They count as controls, and nothing of them is trained.
+            explained variance as its own codes of the rows that are scored; and with matching pursuit of N0 steps,
+            whose codes no penalty shrinks. They count as controls, and nothing of them is trained.
         evaluations: further evaluations to compute; their values become part of the records.
         jobs: fits that are made at a time, >= 1, each in a process with its share of the cores and, if there are any,
             one GPU. Within `joblib.parallel_config(backend="dask")` the workers of the Dask cluster make them. A fit

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sparsecode_pl.cli import main
 from sparsecode_pl.module import SparseCodingModule
@@ -149,3 +151,41 @@ def test_measure_scores_unseen_tokens_of_text(here, capsys, text_words):
     assert "Training rows / held-out rows / unseen tokens" in shown
     assert (rows["num_samples"], rows["heldout_num_samples"]) == (720, 80)
     assert not [name for name in rows if name.startswith("unseen")]
+
+
+@pytest.fixture
+def autoencoder(here):
+    """Writes a folder of sparsify, whose width is given."""
+
+    def autoencoder(name, width):
+        (here / name).mkdir()
+        tensors = {"encoder.weight": torch.eye(width), "encoder.bias": torch.zeros(width)}
+        save_file(tensors | {"W_dec": torch.eye(width), "b_dec": torch.zeros(width)}, here / name / "sae.safetensors")
+        (here / name / "cfg.json").write_text(json.dumps({"d_in": width, "k": 3}))
+        return name
+
+    return autoencoder
+
+
+def test_measure_holds_data_against_autoencoders(here, capsys, measure_words, autoencoder):
+    words = [*measure_words, "--model.lam=0.1", "--data.batches_per_round=1", "--jobs=1", "--output=out"]
+    for name in ("one", "two"):
+        autoencoder(name, 16)
+    main([*words, "--sae+=one", "--sae+=two"])
+    run = here / "out" / "version_0"
+    written = json.loads((run / "results.json").read_text())
+    assert written["settings"]["sae"] == ["one", "two"]
+    assert [record.get("sae") for record in written["results"]] == [None, *["one"] * 8, *["two"] * 8]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "one, own encoder" in shown
+    assert "two at SparseLinear a=1.5, held-out rows: with N0" in shown
+    before = (run / "results.json").read_bytes()
+    main([*words, "--sae=[one,two]", f"--resume={run}"])
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_measure_refuses_an_autoencoder_that_does_not_fit(refused, measure_words, autoencoder):
+    words = [*measure_words, "--model.lam=0.1"]
+    assert "sae is 'nowhere', and there is no such folder: give a folder" in refused(*words, "--sae=nowhere")
+    message = refused(*words, f"--sae={autoencoder('wide', 17)}")
+    assert "sae is 'wide', whose width is 17, and the data have width 16: give data of the layer" in message

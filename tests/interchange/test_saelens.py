@@ -12,8 +12,11 @@ from torch.nn.functional import normalize
 sae_lens = pytest.importorskip("sae_lens", reason="needs the extra sae")
 
 from sparsecode_pl.coding import GreedyCoder, LassoCoder, MatchingPursuitCoder  # noqa: E402
+from sparsecode_pl.data import TensorActivations  # noqa: E402
 from sparsecode_pl.dictionary import Card, Dictionary  # noqa: E402
 from sparsecode_pl.interchange import export_saelens, from_saelens, load_autoencoder  # noqa: E402
+from sparsecode_pl.measurement import measure  # noqa: E402
+from sparsecode_pl.module import SparseCodingModule  # noqa: E402
 from sparsecode_pl.scoring import score  # noqa: E402
 
 D, K = 12, 40
@@ -287,3 +290,25 @@ def test_an_autoencoder_in_memory_is_a_codec_too(written):
     own = from_saelens(sae, "mine")
     check_same(own, sae, rows())
     assert (own.origin.name, own.origin.model, own.origin.hook) == ("mine", "gpt2", None)
+
+
+def test_an_autoencoder_of_saelens_is_measured_beside_a_dictionary(written, tmp_path, quiet_trainer, monkeypatch):
+    monkeypatch.setattr(sys.modules["sparsecode_pl.measurement.report"], "draw", lambda *_: None)
+    folder, sae = written("topk", normalize_activations="layer_norm")
+    data = TensorActivations(rows(400), batch_size=128, batches_per_round=2, seed=0)
+    records = measure(
+        SparseCodingModule(D, expansion=2, lam=0.5),
+        data,
+        saes=[folder],
+        folder=tmp_path / "runs",
+        trainer=lambda module, path: quiet_trainer(max_epochs=1),
+    )
+    own = records[1]
+    assert own["data"] == "sae, own encoder"
+    x = data.rows[data.heldout_index]
+    with torch.no_grad():
+        expected = 1 - (x - sae(x)).square().sum() / (x - x.mean(dim=0)).square().sum()
+        assert own["heldout_N0"] == pytest.approx(
+            float((sae.encode(x) * sae.W_dec.norm(dim=1) > 0).sum(dim=1).float().mean())
+        )
+    assert own["heldout_explained_variance"] == pytest.approx(float(expected), abs=1e-5)

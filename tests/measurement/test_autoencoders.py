@@ -245,9 +245,9 @@ def made_up():
 def test_the_sentences_say_what_encoder_and_dictionary_cost():
     first, second, third = autoencoder_notes(made_up(), "train")
     assert first == (
-        "mine at toy, training rows: with N0 8, its own encoder explains 0.800 of the variance, matching pursuit on its "
-        "decoder 0.850, greedy codes on its decoder 0.790, exact codes on its decoder 0.780, greedy codes of the learnt "
-        "dictionary 0.900: the encoder costs 0.050, the dictionary 0.110."
+        "mine at toy, training rows: with N0 8, its own encoder explains 0.800 of the variance, matching pursuit on "
+        "its decoder 0.850, greedy codes on its decoder 0.790, exact codes on its decoder 0.780, greedy codes of the "
+        "learnt dictionary 0.900: the encoder costs 0.050, the dictionary 0.110."
     )
     assert second == (
         "To explain 0.800, its own encoder has N0 8, greedy codes on its decoder 5, exact codes on its decoder 4.5, "

@@ -3,12 +3,14 @@
 import json
 import math
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from rich.console import Console
+from safetensors.torch import save_file
 from sparsecode_control import MatchedGaussian, RandomDictionary
 from sparsecode_transformer import TransformerActivations
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -26,6 +28,15 @@ pytestmark = [
 ]
 
 WORDS = 40
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn():
+    """Leaves out the pictures, which are drawn anew after each fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw", "draw_frontier"):
+            patch.setattr(sys.modules["sparsecode_pl.measurement.report"], name, lambda *_: None)
+        yield
 
 
 def save(folder, config: transformers.PretrainedConfig, kind=transformers.AutoModelForCausalLM) -> str:
@@ -207,6 +218,24 @@ def test_at_a_share_of_the_variance_it_is_that_of_the_held_out_rows(language_mod
     rows = data.rows[data.heldout_index]
     n0 = float((dictionary.encode(rows, record["heldout_lam"]).values() != 0).sum()) / len(rows)
     assert json.loads((record.folder / LOSS).read_text())["N0"]["dictionary"] == pytest.approx(n0, rel=0.05)
+
+
+def test_autoencoders_stand_in_for_the_layer_too(language_model, text, tmp_path):
+    data = layer(language_model, text)
+    atoms = torch.nn.functional.normalize(torch.randn(48, 16, generator=generator(1)), dim=1)
+    tensors = {
+        "encoder.weight": atoms,
+        "encoder.bias": torch.zeros(48),
+        "W_dec": atoms.clone(),
+        "b_dec": torch.zeros(16),
+    }
+    save_file(tensors, tmp_path / "sae.safetensors")
+    (tmp_path / "cfg.json").write_text(json.dumps({"d_in": 16, "k": 4, "num_latents": 48}))
+    own, first, *others = run(data, tmp_path / "runs", loss=True, saes=[str(tmp_path)])
+    for record in (first, *others):
+        assert record["clean_cross_entropy"] == own["clean_cross_entropy"]
+        assert record["loss_recovered"] < own["loss_recovered"]  # its atoms are random
+    assert json.loads((first.folder / LOSS).read_text())["N0"] == {"dictionary": pytest.approx(4, abs=0.1)}
 
 
 def test_data_of_no_model_are_refused_before_anything_is_fitted(tmp_path, monkeypatch):

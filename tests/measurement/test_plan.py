@@ -43,5 +43,7 @@ def test_exact_stands_for_an_evaluation():
 def test_two_plans_are_alike_in_words_where_their_options_are():
     assert Plan.of(2, 0.9, True).plain() == Plan.of(2, 0.9, False, (ExactCodes(BUCKETS),)).plain()
     assert Plan.of(2, 0.9, False).plain() == Plan.of(2, [0.9], False).plain()
-    assert Plan(2, (0.9, 0.8)).plain() == {"seeds": 2, "explained_variance": [0.9, 0.8], "evaluations": []}
+    plain = {"seeds": 2, "explained_variance": [0.9, 0.8], "evaluations": [], "loss": False}
+    assert Plan(2, (0.9, 0.8)).plain() == plain
+    assert Plan(2, (0.9, 0.8), loss=True).plain() == plain | {"loss": True}
     assert Plan().plain() != Plan(shares=(0.9,)).plain() != Plan(shares=(0.9, 0.8)).plain()

@@ -154,4 +154,5 @@ def principal_components(rows: Rows, index: Tensor, mean: Tensor, k: int, device
     for block in row_blocks(rows, index):
         x = block.to(device) - centre
         covariance += (x.T @ x).double()
-    return torch.linalg.eigh(covariance).eigenvectors[:, -k:].T.flip(0).float()
+    components: Tensor = torch.linalg.eigh(covariance).eigenvectors[:, -k:].T.flip(0).float()
+    return components

@@ -33,7 +33,8 @@ class Output:
             for chunk in _chunks(found):
                 chunk.copy_(chunk.log_softmax(dim=-1))
             self._output = found
-            self.clean = torch.stack([self._cross_entropy(self._output), torch.zeros(len(found))], dim=1)
+            loss = self._cross_entropy(found)
+            self.clean = torch.stack([loss, torch.zeros_like(loss)], dim=1)
         else:
             self._output = found.double()
             self.clean = torch.ones(len(found), 1, dtype=torch.float64)
