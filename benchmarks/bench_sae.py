@@ -7,14 +7,13 @@ at the same N0 and the same explained variance. Prints the table, and writes res
 
 import logging
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from record import peer, write
+from record import Seconds, peer, seconds, write
 from sparsecode_transformer import TransformerActivations
 
 from sparsecode_pl import SparseCodingModule, measure
@@ -38,8 +37,8 @@ def batches(rows: torch.Tensor) -> Iterator[torch.Tensor]:
         yield from (rows[part] for part in order.split(BATCH) if len(part) == BATCH)
 
 
-def write_autoencoder(sae_lens: Any, rows: torch.Tensor, folder: Path, *, train: bool) -> float:
-    """Write a topk autoencoder by SAELens, trained or with its initial weights; returns the seconds of training."""
+def write_autoencoder(sae_lens: Any, rows: torch.Tensor, folder: Path, *, train: bool) -> Seconds:
+    """Write a topk autoencoder by SAELens, trained or with its initial weights; returns the time of training."""
     from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
 
@@ -48,8 +47,8 @@ def write_autoencoder(sae_lens: Any, rows: torch.Tensor, folder: Path, *, train:
     config = sae_lens.TopKTrainingSAEConfig(d_in=rows.shape[1], d_sae=FEATURES, k=K, metadata=place)
     config.normalize_activations = "expected_average_only_in" if train else "none"
     sae = sae_lens.TopKTrainingSAE(config)
-    start = time.perf_counter()
-    if train:
+
+    def fit() -> None:
         settings = SAETrainerConfig(
             total_training_samples=SAMPLES,
             train_batch_size_samples=BATCH,
@@ -60,8 +59,10 @@ def write_autoencoder(sae_lens: Any, rows: torch.Tensor, folder: Path, *, train:
             n_batches_for_norm_estimate=50,
         )
         sae_lens.SAETrainer(settings, sae, batches(rows)).fit()
+
+    taken = seconds(fit) if train else Seconds(0.0, 0.0)
     sae.save_inference_model(folder)
-    return time.perf_counter() - start
+    return taken
 
 
 def main() -> None:
@@ -78,14 +79,14 @@ def main() -> None:
     trainer = partial(default_trainer, max_epochs=ROUNDS, accelerator="cpu", enable_progress_bar=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        seconds = {
+        taken = {
             kind: write_autoencoder(sae_lens, rows, folder / kind, train=kind == "topk_trained")
             for kind in ("topk_trained", "topk_random")
         }
         records = measure(
             SparseCodingModule(rows.shape[1], num_atoms=FEATURES),
             data,
-            saes=[folder / kind for kind in seconds],
+            saes=[folder / kind for kind in taken],
             loss=True,
             folder=folder / "runs",
             trainer=trainer,
@@ -100,7 +101,8 @@ def main() -> None:
         for record in records
     }
     settings = {"rows": len(rows), "features": FEATURES, "k": K, "samples": SAMPLES, "rounds": ROUNDS}
-    content = {"scores": results, "seconds_of_training": {kind: round(each, 1) for kind, each in seconds.items()}}
+    wall, cpu = (round(each, 1) for each in taken["topk_trained"])
+    content = {"scores": results, "training": {"seconds": wall, "processor_seconds": cpu}}
     write("bench_sae", content, settings, packages=("torch", "sae-lens"))
 
 

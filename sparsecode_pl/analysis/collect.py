@@ -18,6 +18,8 @@ from sparsecode_pl.data import Progress, Rows
 _BLOCK = 4096
 # Histograms of coefficients reach from a hundredth of the penalty to a hundred times it.
 _BINS, _LOW, _HIGH = 40, 1e-2, 1e2
+# Tokens that are kept for each atom, at least, and of all atoms together.
+_LEAST_TOKENS, _ALL_TOKENS = 32, 1 << 21
 # Rows whose active atoms are kept whole, to see which atoms are active together.
 _WHOLE_ROWS = 65_536
 
@@ -68,7 +70,7 @@ def collect(
     context = context if text.has_context else 0
     width = 2 * context + 1 if context else 0
     best, drawn = BestPerAtom(num_atoms, top, width), BestPerAtom(num_atoms, sample, width)
-    tokens = TokenShares(num_atoms) if text.has_words else None
+    tokens = TokenShares(num_atoms, max(_LEAST_TOKENS, _ALL_TOKENS // num_atoms)) if text.has_words else None
     edges = codec.lam * np.geomspace(_LOW, _HIGH, _BINS + 1)
     count, total = np.zeros(num_atoms, np.int64), np.zeros(num_atoms)
     histogram = np.zeros(num_atoms * _BINS, np.int64)

@@ -194,8 +194,12 @@ def _features(
     atoms = codec.atoms.detach()
     count = collected.count
     token, purity = np.full(len(count), -1), np.full((2, len(count)), np.nan)
-    if collected.tokens is not None:
+    if collected.tokens is not None and text.token_id is not None:
         token, weight = collected.tokens.largest()
+        # The strongest example alone may tell more of its token than the summary has kept.
+        first, strongest = collected.top.rows[:, 0], np.nan_to_num(collected.top.values[:, 0])
+        more = strongest > weight
+        token[more], weight[more] = text.token_id[first[more]], strongest[more]
         some = token >= 0
         bounds = np.stack([weight, weight + collected.tokens.missed])
         purity[:, some] = np.minimum(bounds[:, some] / collected.total[some], 1)

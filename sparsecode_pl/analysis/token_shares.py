@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
-_LEAST_WAITING = 1 << 18
+_LEAST_WAITING = 1 << 17
 
 
 class TokenShares:
@@ -44,7 +44,7 @@ class TokenShares:
         # Summed as they come, because a batch has few pairs that differ.
         self._waiting.append(_summed(atom, token, weight))
         self._num_waiting += len(self._waiting[-1][0])
-        if self._num_waiting >= max(_LEAST_WAITING, self._size * len(self.missed)):
+        if self._num_waiting >= max(_LEAST_WAITING, len(self._pairs[0])):
             self._merge()
 
     def largest(self) -> tuple[Ints, Weights]:

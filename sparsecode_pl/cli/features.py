@@ -39,7 +39,12 @@ def parser() -> ArgumentParser:
     made.add_argument("--output", type=str, help="Folder of the pages; 'features' in that of the run by default.")
     made.add_subclass_arguments(ActivationDataModule, "data", required=False, help="The data, if it is not known.")
     made.add_argument("--layer", type=str, help="The one layer of a run that is looked at.")
-    made.add_argument("--controls", type=bool, default=True, help="Whether to show the controls of a run too.")
+    made.add_argument(
+        "--controls",
+        type=bool | list[str],
+        default=True,
+        help="Whether to show the controls of a run too, or the names of those to show.",
+    )
     made.add_argument(
         "--rows",
         type=str,
@@ -145,7 +150,7 @@ class _LookedAt:
                 low, high = self.record.intervals.get(name, (None, None))
                 ends = "" if low is None else f" [{low:.3g}, {high:.3g}]"
                 facts.append((f"S1, {rows}", f"{self.record[name]:.3g}{ends}"))
-        return (*facts, ("penalty", f"{self.dictionary.lam:.4g}"))
+        return tuple(facts)
 
 
 def _of_source(config: Any, data: ActivationDataModule | None) -> list[_LookedAt]:
@@ -156,7 +161,8 @@ def _of_source(config: Any, data: ActivationDataModule | None) -> list[_LookedAt
         dictionary = Dictionary.from_checkpoint(path) if path.endswith(".ckpt") else Dictionary.from_pretrained(path)
         rows = _rows_of(dictionary, data)
         return [_LookedAt(rows.label, dictionary, rows)]
-    records = subjects_again(load_results(run), data, config.layer, config.controls and config.token is None)
+    controls = False if config.token is not None else config.controls
+    records = subjects_again(load_results(run), data, config.layer, controls)
     several = sum(record.control_of is None for record, _ in records) > 1
     found = []
     for record, subject in records:

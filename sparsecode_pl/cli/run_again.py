@@ -26,7 +26,7 @@ def find_run(path: Path) -> Path | None:
 
 
 def subjects_again(
-    results: Results, given: ActivationDataModule | None, layer: str | None, controls: bool
+    results: Results, given: ActivationDataModule | None, layer: str | None, controls: bool | list[str]
 ) -> list[tuple[Record, Subject]]:
     """The records of a run with dictionaries, each with the rows that it is of.
 
@@ -34,10 +34,10 @@ def subjects_again(
         results: the run.
         given: its data; made from the run's settings if None.
         layer: the one layer that is wanted; None for all.
-        controls: whether the controls are wanted too.
+        controls: whether the controls are wanted too, or the names of those that are.
 
     Raises:
-        ValueError: the settings do not tell the data, or there is no such layer.
+        ValueError: the settings do not tell the data, or there is no such layer or control.
     """
     records = [record for record in results.records if record.error is None and record.fits[0].folder is not None]
     if layer is not None:
@@ -48,13 +48,19 @@ def subjects_again(
                 "of these, or leave it out"
             )
         records = [record for record in records if record.layer == layer]
-    if not controls:
-        records = [record for record in records if record.control_of is None]
+    there = list(dict.fromkeys(record.data for record in records if record.control_of is not None))
+    wanted = there if controls is True else controls or []
+    for name in wanted:
+        if name not in there:
+            raise ValueError(
+                f"controls has {name!r}, and the run in {results.folder} has {', '.join(there) or 'none'}: give some of these"
+            )
+    records = [record for record in records if record.control_of is None or record.data in wanted]
     if not records:
         raise ValueError(f"the run in {results.folder} has no finished fit: resume it first")
     made = _make({name: results.settings[name] for name in _NAMES if results.settings.get(name)}, given)
     module = SparseCodingModule(records[0].dictionary.d_model, num_atoms=1)
-    subjects = prepare(module, [made["data"], *made.get("also", [])], made.get("controls", []) if controls else [])
+    subjects = prepare(module, [made["data"], *made.get("also", [])], made.get("controls", []) if wanted else [])
     by_name = {_name_of(subject, subjects): subject for subject in subjects}
     found = []
     for record in records:

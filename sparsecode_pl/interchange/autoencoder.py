@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -198,7 +198,7 @@ class Autoencoder:
         coefficients = activations * (self.norms * scale)
         if self.signed:
             coefficients = torch.cat([coefficients, -coefficients], dim=1).relu()
-        codes = coefficients.to_sparse_csr()
+        codes: Tensor = coefficients.to_sparse_csr()
         values = codes.values()
         if not torch.isfinite(values).all():
             raise ValueError(f"the encoder of {self.origin.name or 'the autoencoder'} gives values that are not finite")
@@ -314,5 +314,5 @@ def _joined(blocks: list[Tensor], num_atoms: int) -> Tensor:
         return blocks[0]
     lengths = torch.cat([block.crow_indices().diff() for block in blocks])
     crow = torch.cat([lengths.new_zeros(1), lengths]).cumsum(0)
-    col = torch.cat([cast(Tensor, block.col_indices()) for block in blocks])
+    col = torch.cat([block.col_indices() for block in blocks])
     return csr_codes(crow, col, torch.cat([block.values() for block in blocks]), num_atoms)
