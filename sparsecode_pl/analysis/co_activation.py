@@ -41,16 +41,18 @@ def partners(active: csr_array, k: int = 5) -> tuple[Ints, Floats, Floats]:
     atom, jaccard, lift = (np.full((num_atoms, k), fill) for fill in (-1, np.nan, np.nan))
     by_atom = rows.T.tocsr()
     for start in range(0, num_atoms, _BLOCK):
-        meetings = (by_atom[start : start + _BLOCK] @ rows).tocoo()
-        one, other, number = meetings.row + start, meetings.col, meetings.data
-        kept = (one != other) & (number >= _LEAST_MEETINGS)
-        one, other, number = one[kept], other[kept], number[kept].astype(np.float64)
-        similarity = number / (count[one] + count[other] - number)
-        order = np.lexsort((other, -similarity, one))
-        first = np.searchsorted(one[order], np.arange(start, min(start + _BLOCK, num_atoms)))
-        rank = np.arange(len(order)) - first[one[order] - start]
-        order, rank = order[rank < k], rank[rank < k]
-        place = one[order], rank
-        atom[place], jaccard[place] = other[order], similarity[order]
-        lift[place] = number[order] * num_rows / (count[one[order]] * count[other[order]])
+        meetings = by_atom[start : start + _BLOCK] @ rows
+        for one in range(start, min(start + _BLOCK, num_atoms)):
+            met = slice(meetings.indptr[one - start], meetings.indptr[one - start + 1])
+            other, number = meetings.indices[met], meetings.data[met].astype(np.float64)
+            kept = (other != one) & (number >= _LEAST_MEETINGS)
+            other, number = other[kept], number[kept]
+            similarity = number / (count[one] + count[other] - number)
+            if len(other) > k:  # sorting only those that may be among the first is quicker
+                near = similarity >= np.partition(similarity, len(other) - k)[len(other) - k]
+                other, number, similarity = other[near], number[near], similarity[near]
+            order = np.lexsort((other, -similarity))[:k]
+            found = len(order)
+            atom[one, :found], jaccard[one, :found] = other[order], similarity[order]
+            lift[one, :found] = number[order] * num_rows / (count[one] * count[other[order]])
     return atom.astype(np.int64), jaccard, lift

@@ -1,12 +1,16 @@
 """Which token each atom is most active on."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Ints = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
-_LEAST_WAITING = 1 << 17
+# Activations that wait to be summed take about as much memory as the sums, or these many.
+_LEAST_WAITING = 1 << 19
 
 
 class TokenShares:
@@ -35,53 +39,46 @@ class TokenShares:
     def __init__(self, num_atoms: int, size: int = 32) -> None:
         self.missed = np.zeros(num_atoms)
         self._size = size
-        self._pairs = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        self._sums = csr_array((num_atoms, 1))
         self._waiting: list[tuple[Ints, Ints, Weights]] = []
         self._num_waiting = 0
 
     def add(self, atom: Ints, token: Ints, weight: Weights) -> None:
         """Add activations: the atom, the token >= 0 and the coefficient of each, (n,)."""
-        # Summed as they come, because a batch has few pairs that differ.
-        self._waiting.append(_summed(atom, token, weight))
-        self._num_waiting += len(self._waiting[-1][0])
-        if self._num_waiting >= max(_LEAST_WAITING, len(self._pairs[0])):
+        self._waiting.append((atom.astype(np.int32), token.astype(np.int32), weight))
+        self._num_waiting += len(atom)
+        if self._num_waiting >= max(_LEAST_WAITING, self._sums.nnz):
             self._merge()
 
     def largest(self) -> tuple[Ints, Weights]:
         """The token of each atom with the largest sum, the lowest of several, and the sum, (m,); -1 and 0 for none."""
         self._merge()
-        atom, token, weight = self._pairs
-        found, sums = np.full(len(self.missed), -1), np.zeros(len(self.missed))
-        order = np.lexsort((token, -weight, atom))
-        atoms, first = np.unique(atom[order], return_index=True)
-        found[atoms], sums[atoms] = token[order][first], weight[order][first]
-        return found, sums
+        token, largest = np.full(len(self.missed), -1), np.zeros(len(self.missed))
+        for atom, row in self._rows(at_least=1):
+            best = int(np.argmax(self._sums.data[row]))
+            token[atom], largest[atom] = self._sums.indices[row][best], self._sums.data[row][best]
+        return token, largest
 
     def _merge(self) -> None:
         """Take in what waits, and shorten the summaries of atoms with too many tokens."""
-        parts = zip(self._pairs, *self._waiting, strict=True)
+        kept = self._sums.tocoo()
+        parts = zip((kept.row, kept.col, kept.data), *self._waiting, strict=True)
         self._waiting, self._num_waiting = [], 0
-        atom, token, weight = _summed(*(np.concatenate(part) for part in parts))
-        order = np.lexsort((-weight, atom))
-        atom, token, weight = atom[order], token[order], weight[order]
-        atoms, first, number = np.unique(atom, return_index=True, return_counts=True)
-        crowded = number > self._size
+        atom, token, weight = (np.concatenate(part) for part in parts)
+        width = int(token.max(initial=0)) + 1
+        # Making it adds up the weights of equal pairs, and sorts the tokens of each atom.
+        self._sums = csr_array((weight, (atom, token)), shape=(len(self.missed), width))
         # The largest sum that is left out is taken from all sums of the atom.
         taken = np.zeros(len(self.missed))
-        taken[atoms[crowded]] = weight[first[crowded] + self._size]
+        for number, row in self._rows(at_least=self._size + 1):
+            sums = self._sums.data[row]
+            taken[number] = np.partition(sums, len(sums) - self._size - 1)[len(sums) - self._size - 1]
         self.missed += taken
-        weight = weight - taken[atom]
-        kept = weight > 0
-        self._pairs = atom[kept], token[kept], weight[kept]
+        self._sums.data = np.maximum(self._sums.data - np.repeat(taken, np.diff(self._sums.indptr)), 0)
+        self._sums.eliminate_zeros()
 
-
-def _summed(atom: Ints, token: Ints, weight: Weights) -> tuple[Ints, Ints, Weights]:
-    """The pairs of atom and token, each once, with the sums of their weights."""
-    if not len(atom):
-        return atom, token, weight
-    order = np.lexsort((token, atom))
-    atom, token, weight = atom[order], token[order], weight[order]
-    new = np.ones(len(atom), bool)
-    new[1:] = (atom[1:] != atom[:-1]) | (token[1:] != token[:-1])
-    first = np.flatnonzero(new)
-    return atom[first], token[first], np.add.reduceat(weight, first)
+    def _rows(self, at_least: int) -> Iterator[tuple[int, slice]]:
+        """The atoms with so many tokens, and where their sums stand."""
+        starts = self._sums.indptr
+        for atom in np.flatnonzero(np.diff(starts) >= at_least).tolist():
+            yield atom, slice(starts[atom], starts[atom + 1])

@@ -37,7 +37,7 @@ _SUMMARIES = {
     "validate": "score the dictionary of a checkpoint",
     "test": "the same as validate",
     "predict": "write the codes of all rows",
-    "export": "write a dictionary to a folder of its own, or for SAELens",
+    "export": "write a dictionary to a folder, also for SAELens",
 }
 
 
