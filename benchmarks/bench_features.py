@@ -22,8 +22,8 @@ from bench_memory import held
 from record import write
 
 from sparsecode_pl import Dictionary
-from sparsecode_pl.analysis.collect import collect
 from sparsecode_pl.analysis.co_activation import partners
+from sparsecode_pl.analysis.collect import collect
 from sparsecode_pl.analysis.features import find_features
 from sparsecode_pl.analysis.pages import Subject, write_pages
 from sparsecode_pl.analysis.text import RowText
@@ -76,9 +76,11 @@ class MadeUp:
         self._random = np.random.default_rng(0)
 
     def bind(self) -> "MadeUp":
+        """Itself."""
         return self
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Random codes."""
         # Frequencies by Zipf's law, so that some atoms are active on very many tokens.
         drawn = (MANY_ATOMS ** self._random.random((len(x), ACTIVE)) - 1).astype(np.int64)
         drawn.sort(axis=1)

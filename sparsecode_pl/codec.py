@@ -41,4 +41,4 @@ class Codec(Protocol):
         """The reconstruction, (n, d), of activations x (n, d) from their codes, in the units of x."""
 
     def residual(self, x: Tensor, codes: Tensor) -> Tensor:
-        """What the reconstruction of activations x (n, d) from their codes misses, (n, d), in the units of the codes."""
+        """What codes (n, m) miss of activations x (n, d), in the units of the codes, (n, d)."""

@@ -42,7 +42,7 @@ class TokenizerVocabulary:
         return raw
 
     def split(self, word: str) -> list[int]:
-        """The numbers of the tokens that a word is split into, with or without a space before it, whichever are fewer."""
+        """The tokens that a word is split into, with or without a space before it, whichever are fewer."""
         texts = word.strip(), f" {word.strip()}"
         found: list[list[int]] = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         return min(found, key=len)

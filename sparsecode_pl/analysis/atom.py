@@ -1,10 +1,10 @@
 """What there is to see of one atom, in plain Python values: what pages, tables and files are made from."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A token of the text around an example.
 
     Attributes:
@@ -19,8 +19,7 @@ class Token:
     after_gap: bool = False
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """A row in which the atom is active.
 
     Attributes:
@@ -59,8 +58,7 @@ class Band:
     examples: tuple[Example, ...]
 
 
-@dataclass(frozen=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """An atom that points in a similar direction.
 
     Attributes:
@@ -72,8 +70,7 @@ class Neighbour:
     cosine: float
 
 
-@dataclass(frozen=True)
-class Partner:
+class Partner(NamedTuple):
     """An atom that is active in the same rows.
 
     Attributes:

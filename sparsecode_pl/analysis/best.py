@@ -33,7 +33,8 @@ class BestPerAtom:
     Example:
         >>> best = BestPerAtom(num_atoms=2, k=2, width=0)
         >>> atom, priority = np.array([0, 0, 1, 0]), np.array([1.0, 3.0, 5.0, 2.0])
-        >>> best.add(atom, priority, np.arange(4), priority.astype(np.float32), lambda chosen: np.zeros((len(chosen), 0)))
+        >>> value = priority.astype(np.float32)
+        >>> best.add(atom, priority, np.arange(4), value, lambda chosen: np.zeros((len(chosen), 0)))
         >>> best.finish()
         >>> best.rows.tolist()
         [[1, 3], [2, -1]]

@@ -1,5 +1,6 @@
 """The features of a dictionary: what each of its atoms is active on, and how."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -102,7 +103,7 @@ class Features:
             mean=float(self.mean[index]),
             largest=float(self.largest[index]),
             histogram=tuple(parts.collected.histogram[index].tolist()),
-            top=tuple(parts.examples(parts.collected.top, index)),
+            top=tuple(parts.top(index)),
             bands=tuple(parts.bands(index)),
             nearest=tuple(parts.nearest(index)),
             partners=tuple(parts.partners(index)),
@@ -266,18 +267,15 @@ class _Parts:
     together: tuple[Ints, NDArray[np.float64], NDArray[np.float64]]
     output: tuple[Tensor, Tensor] | None
 
-    def examples(self, best: BestPerAtom, index: int) -> Iterator[Example]:
-        """The examples of an atom, the best first."""
-        for place, row in enumerate(best.rows[index].tolist()):
+    def top(self, index: int) -> Iterator[Example]:
+        """The examples of an atom with the largest coefficients, the largest first."""
+        best = self.collected.top
+        exact = [None if math.isnan(value) else value for value in self.exact[index].tolist()]
+        exact += [None] * (best.rows.shape[1] - len(exact))
+        each = zip(best.rows[index].tolist(), best.values[index].tolist(), exact, strict=True)
+        for place, (row, value, one) in enumerate(each):
             if row >= 0:
-                exact = None
-                if (
-                    best is self.collected.top
-                    and place < self.exact.shape[1]
-                    and not np.isnan(self.exact[index, place])
-                ):
-                    exact = float(self.exact[index, place])
-                yield self._example(row, float(best.values[index, place]), best.around[index, place], exact)
+                yield self._example(row, value, best.around[index, place], one)
 
     def _example(
         self,
@@ -304,39 +302,31 @@ class _Parts:
         if not self.text.has_words:
             return (), 0
         if not len(around):
-            return (Token(self.text.word(row), value),), 0
+            return (Token(self.text.words(slice(row, row + 1))[0], value),), 0
         half = len(around) // 2
-        there = np.flatnonzero(~np.isnan(around)).tolist()
-        gaps = self.text.after_gap
-        first = row - half
-        tokens = tuple(
-            Token(self.text.word(first + each), float(around[each]), bool(gaps[first + each]) and each != there[0])
-            for each in there
-        )
-        return tokens, there.index(half)
+        there = np.flatnonzero(~np.isnan(around))
+        first, last = int(there[0]), int(there[-1]) + 1
+        rows = slice(row - half + first, row - half + last)
+        gaps = self.text.after_gap[rows].tolist()
+        gaps[0] = False  # what is before the first token is not shown anyway
+        each = zip(self.text.words(rows), around[first:last].tolist(), gaps, strict=True)
+        return tuple(Token(*token) for token in each), half - first
 
     def bands(self, index: int) -> Iterator[Band]:
         """Examples from the bands of quantiles, from the sample of the atom's activations."""
         sample = self.collected.sample
-        number = int((sample.rows[index] >= 0).sum())
-        order = np.lexsort((sample.rows[index, :number], sample.values[index, :number]))  # the weakest first
-        shown = {int(row) for row in self.collected.top.rows[index] if row >= 0}
+        rows = sample.rows[index][sample.rows[index] >= 0].tolist()
+        values = sample.values[index, : len(rows)].tolist()
+        shown = set(self.collected.top.rows[index].tolist())
+        ascending = sorted(range(len(rows)), key=lambda place: (values[place], rows[place]))
+        quantile = {place: (rank + 0.5) / len(rows) for rank, place in enumerate(ascending)}
         for low, high in _BANDS:
-            inside = [
-                (place, (rank + 0.5) / number)
-                for rank, place in enumerate(order.tolist())
-                if low <= (rank + 0.5) / number < high and int(sample.rows[index, place]) not in shown
-            ]
+            inside = [place for place in quantile if low <= quantile[place] < high and rows[place] not in shown]
             # The places of the sample are random, so the first ones are a random choice.
-            chosen = sorted(sorted(inside)[: self.per_band], key=lambda each: -each[1])
+            chosen = sorted(sorted(inside)[: self.per_band], key=lambda place: -quantile[place])
             examples = tuple(
-                self._example(
-                    int(sample.rows[index, place]),
-                    float(sample.values[index, place]),
-                    sample.around[index, place],
-                    quantile=quantile,
-                )
-                for place, quantile in chosen
+                self._example(rows[place], values[place], sample.around[index, place], quantile=quantile[place])
+                for place in chosen
             )
             if examples:
                 yield Band(low, high, examples)

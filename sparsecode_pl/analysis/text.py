@@ -83,11 +83,11 @@ class RowText:
         vocabulary = self._vocabulary or self._source.vocabulary
         return None if vocabulary is None else vocabulary.strings
 
-    def word(self, row: int) -> str:
-        """The token of a row as it stands in running text; its number, such as "#512", if the text is not known."""
+    def words(self, rows: slice) -> list[str]:
+        """The tokens of some rows as they stand in running text; see `token`."""
         if self._words is not None:
-            return self._words[row]
-        return "" if self.token_id is None else self.token(int(self.token_id[row]))
+            return self._words[rows]
+        return [] if self.token_id is None else [self.token(number) for number in self.token_id[rows].tolist()]
 
     def token(self, number: int) -> str:
         """The text of a token, or "#" and its number if that is not known."""

@@ -53,7 +53,8 @@ def subjects_again(
     for name in wanted:
         if name not in there:
             raise ValueError(
-                f"controls has {name!r}, and the run in {results.folder} has {', '.join(there) or 'none'}: give some of these"
+                f"controls has {name!r}, and the run in {results.folder} has {', '.join(there) or 'none'}: give some "
+                "of these"
             )
     records = [record for record in records if record.control_of is None or record.data in wanted]
     if not records:

@@ -19,8 +19,9 @@ class Passage:
         attention_mask: (b, s) int64, 0 at padding.
         replaced: mask of the activations that are replaced, those that count as rows, (b, s) bool; never padding or
             special tokens, unless these are rows.
-        judged: of a causal model, mask of the positions whose next token is predicted, (b, s) bool; of an encoder, those
-            whose output vectors are compared. It depends on the text alone, so that it is the same whatever is replaced.
+        judged: of a causal model, mask of the positions whose next token is predicted, (b, s) bool; of an encoder,
+            those whose output vectors are compared. It depends on the text alone, so that it is the same whatever is
+            replaced.
         document: the document of each position, (b, s) int64; any at padding.
     """
 

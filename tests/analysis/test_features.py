@@ -180,7 +180,7 @@ def test_wrong_arguments_are_refused(dictionary, data):
             find_features(dictionary, data, **{name: -1})
     with pytest.raises(ValueError, match="rows is 'some'"):
         find_features(dictionary, data, rows="some")
-    with pytest.raises(ValueError, match="width 5.*width 6"):
+    with pytest.raises(ValueError, match=r"width 5.*width 6"):
         find_features(Dictionary(torch.eye(5), lam=1.0), data)
     with pytest.raises(ValueError, match="others has a dictionary of width 5"):
         find_features(dictionary, data, others=[Dictionary(torch.eye(5))])

@@ -49,13 +49,13 @@ def test_rows_of_no_text_stand_alone():
 
 def test_words_are_those_of_the_vocabulary_or_numbers():
     columns = {"token_id": torch.tensor([2, 9])}
-    assert [_text(**columns).word(row) for row in (0, 1)] == [" c", "#9"]
-    assert RowText(TensorSource(torch.rand(2, 2), columns=columns)).word(0) == "#2"
+    assert _text(**columns).words(slice(0, 2)) == [" c", "#9"]
+    assert RowText(TensorSource(torch.rand(2, 2), columns=columns)).words(slice(0, 1)) == ["#2"]
 
 
 def test_a_column_of_words_needs_no_vocabulary():
     text = RowText(TensorSource(torch.rand(3, 2), columns={"token": ["x", "y", "x"]}))
-    assert [text.word(row) for row in range(3)] == ["x", "y", "x"]
+    assert text.words(slice(0, 3)) == ["x", "y", "x"]
     assert text.token_id.tolist() == [0, 1, 0]
     assert [text.token(number) for number in (0, 1, 2)] == ["x", "y", "#2"]
     assert (text.number("y"), text.number("z")) == (1, None)

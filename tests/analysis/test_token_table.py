@@ -80,5 +80,5 @@ def test_wrong_arguments_are_refused(table):
     for name in ("top", "examples"):
         with pytest.raises(ValueError, match=f"{name} is 0: give at least 1"):
             token_tables(dictionary, data, ["metal"], **{name: 0})
-    with pytest.raises(ValueError, match="width 4.*width 3"):
+    with pytest.raises(ValueError, match=r"width 4.*width 3"):
         token_tables(Dictionary(torch.eye(4), lam=1.0), data, ["metal"])

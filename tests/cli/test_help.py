@@ -34,14 +34,15 @@ def test_help_has_a_line_for_each_command(here, capsys):
     assert exited.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     found = {}
-    for name in [*COMMANDS, "plugins", "report", "cache", "export"]:
+    for name in [*COMMANDS, "plugins", "report", "features", "cache", "export"]:
         (line,) = (line for line in lines if line.split()[:1] == [name])
         number = lines.index(line)
         found[name] = number, line.split()[1:]
     in_order = sorted(found, key=lambda name: found[name][0])
-    assert in_order == ["plugins", "measure", "report", "cache", "fit", "validate", "test", "predict", "export"]
+    expected = ["plugins", "measure", "report", "features", "cache"]
+    assert in_order == [*expected, "fit", "validate", "test", "predict", "export"]
     numbers = sorted(number for number, _ in found.values())
-    assert numbers == list(range(numbers[0], numbers[0] + 9))  # no line goes on in the next
+    assert numbers == list(range(numbers[0], numbers[0] + 10))  # no line goes on in the next
     assert all(len(words) >= 4 for _, words in found.values())
 
 

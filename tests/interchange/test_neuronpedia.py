@@ -35,7 +35,16 @@ class Activation(Strict):
         return self
 
 
+class Logit(Strict):
+    token: str
+    value: float
+
+
 class Feature(Strict):
+    index: int
+    density: float = Field(ge=0, le=1)
+    topLogits: list[Logit]  # noqa: N815  Neuronpedia's own names
+    bottomLogits: list[Logit]  # noqa: N815
     feature_index: int
     neuron_alignment_indices: Ints
     neuron_alignment_values: Floats
@@ -122,6 +131,9 @@ def test_an_atom_as_neuronpedia_takes_it(tmp_path):
     assert (read.model_id, read.layer, read.sae_set, read.sae_id_suffix) == ("gpt2-small", 3, "res-16k", "")
     [feature] = read.features
     assert (feature.feature_index, feature.frac_nonzero, feature.dataset) == (0, 0.3, "me/texts")
+    assert (feature.index, feature.density) == (0, 0.3)
+    assert [(one.token, one.value) for one in feature.topLogits] == [(" moon", 1.25), (" sun", 0.5)]
+    assert [(one.token, one.value) for one in feature.bottomLogits] == [(" of", -0.5)]
     assert (feature.pos_str, feature.pos_values) == ([" moon", " sun"], [1.25, 0.5])
     assert (feature.neg_str, feature.neg_values) == ([" of"], [-0.5])
     assert feature.freq_hist_data_bar_values == [0.1, 10.0]

@@ -3,6 +3,8 @@ from sparsecode_transformer.vocabulary import TokenizerVocabulary, load_vocabula
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+UNKNOWN = "[UNK]"
+
 
 def _vocabulary(model, before=None, after=None, **special):
     backend = Tokenizer(model)
@@ -11,9 +13,11 @@ def _vocabulary(model, before=None, after=None, **special):
 
 
 def test_word_pieces_get_the_space_before_a_word():
-    words = {"[UNK]": 0, "sea": 1, "##son": 2, ",": 3}
-    found = _vocabulary(models.WordPiece(words, unk_token="[UNK]"), pre_tokenizers.BertPreTokenizer(), unk_token="[UNK]")
-    assert found.strings == ["[UNK]", " sea", "son", ","]
+    words = {UNKNOWN: 0, "sea": 1, "##son": 2, ",": 3}
+    found = _vocabulary(
+        models.WordPiece(words, unk_token=UNKNOWN), pre_tokenizers.BertPreTokenizer(), unk_token=UNKNOWN
+    )
+    assert found.strings == [UNKNOWN, " sea", "son", ","]
     assert found.split("season") == [1, 2]
 
 
@@ -30,9 +34,9 @@ def test_bytes_are_decoded():
 
 
 def test_the_mark_before_words_is_a_space_and_bytes_are_characters():
-    words = {"<unk>": 0, "▁the": 1, "re": 2, "<0x0A>": 3, "▁": 4}
-    found = _vocabulary(models.BPE(words, [], unk_token="<unk>"), pre_tokenizers.Metaspace())
-    assert found.strings == ["<unk>", " the", "re", "\n", " "]
+    words = {UNKNOWN: 0, "▁the": 1, "re": 2, "<0x0A>": 3, "▁": 4}
+    found = _vocabulary(models.BPE(words, [], unk_token=UNKNOWN), pre_tokenizers.Metaspace())
+    assert found.strings == [UNKNOWN, " the", "re", "\n", " "]
 
 
 def test_a_tokenizer_that_fails_is_a_warning(capsys, recwarn):
