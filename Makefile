@@ -6,8 +6,9 @@ BENCH_READY := .venv/.bench-ready
 
 .PHONY: demo test reliability lint bench clean
 
-demo: $(READY)  ## how sparse are a real model's token embeddings?
+demo: $(READY)  ## how sparse are a real model's token embeddings, and of which features?
 	$(BIN)/sparsecode measure --config configs/demo.yaml
+	$(BIN)/sparsecode features lightning_logs/demo --controls "[MatchedGaussian]" --exact_examples 0
 
 test: $(READY)
 	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
