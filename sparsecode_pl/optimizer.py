@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparsecode_pl.coding.precision import full_precision
 from sparsecode_pl.utilities.arguments import check_arguments
 
 # Weight of a new batch in the running means: lr / _LONGER, within these bounds.
@@ -114,9 +113,10 @@ def _newton(atoms: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> Te
     square = square + 1e-6 * square.mean(dtype=torch.float64).to(square.dtype) + torch.finfo(square.dtype).tiny
     variance = torch.maximum(square - mean.square(), _LEAST_VARIANCE * square)
     ratio = mean / variance
-    overlap = (ratio.double() @ mean.double()).to(mean.dtype)  # in float32 it depends on the number of threads
-    with full_precision(atoms.device):  # with TF32 or bfloat16 the step would miss the minimum
-        return gradient / variance[:, None] - torch.outer(ratio, ratio @ gradient) / (1 + overlap)
+    # In float32 these sums over the atoms depend on the number of threads.
+    overlap = (ratio.double() @ mean.double()).to(mean.dtype)
+    along = (ratio.double() @ gradient.double()).to(gradient.dtype)
+    return gradient / variance[:, None] - torch.outer(ratio, along) / (1 + overlap)
 
 
 def moments_of(codes: Tensor) -> Tensor:

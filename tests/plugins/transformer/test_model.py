@@ -129,7 +129,16 @@ def test_a_pooler_may_be_absent(tmp_path, tiny_models):
         load_model(str(tmp_path))
 
 
-def test_transformers_says_nothing_and_speaks_again(tmp_path, tiny_models, capfd, caplog):
+@pytest.fixture
+def talkative():
+    """Lets transformers warn, as it does unless another library has told it to be silent."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_warning()
+    yield
+    logging.set_verbosity(before)
+
+
+def test_transformers_says_nothing_and_speaks_again(tmp_path, tiny_models, capfd, caplog, talkative):
     tiny_models["bert"].save_pretrained(tmp_path)
     change(tmp_path, pooler__dense__weight=None, unknown=torch.zeros(1))
     capfd.readouterr()
