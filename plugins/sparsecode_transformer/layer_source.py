@@ -190,7 +190,7 @@ class LayerSource(Source):
         rerun = self.rerun
         try:
             rerun.check()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
             rank_zero_warn(
                 f"{self.label}: what atoms promote is left out, because the model's head cannot be read: {error}"
             )

@@ -1,10 +1,15 @@
 """What directions in the residual stream of a language model add to the logits of its output tokens."""
 
+import re
+
 import torch
 from torch import Tensor, nn
 
 from sparsecode_transformer.sites import Site
 from sparsecode_transformer.whole_model import WholeModel
+
+# Names of the hidden states, and of the sublayers' outputs.
+_WRITES = re.compile(r"((mlp|attention)\.)?\d+")
 
 
 @torch.no_grad()
@@ -20,8 +25,8 @@ def output_logits(whole: WholeModel, site: Site, directions: Tensor) -> Tensor |
         directions: (k, d).
 
     Returns:
-        (k, V) float32, on the CPU; None if the model gives no logits, or the directions are not as wide as what its
-        output embedding reads, as within an MLP.
+        (k, V) float32, on the CPU; None if the model gives no logits, or the directions are not of the residual stream
+        or of what a sublayer adds to it, as within an MLP or at a module that was chosen by its name.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -30,7 +35,8 @@ def output_logits(whole: WholeModel, site: Site, directions: Tensor) -> Tensor |
         >>> output_logits(whole, Site("0", "h.0", "input"), torch.eye(4)[:2]).shape
         torch.Size([2, 8])
     """
-    head = whole.model.get_output_embeddings() if whole.kind == "causal" else None
+    written = _WRITES.fullmatch(site.name)
+    head = whole.model.get_output_embeddings() if whole.kind == "causal" and written else None
     weight = getattr(head, "weight", None)
     if not isinstance(weight, Tensor) or weight.shape[1] != directions.shape[1]:
         return None
@@ -42,6 +48,7 @@ def output_logits(whole: WholeModel, site: Site, directions: Tensor) -> Tensor |
 
 
 def _final_norm(body: nn.Module) -> nn.Module | None:
-    """The last norm outside of the blocks; None if there is none."""
-    norms = [child for child in body.children() if "norm" in type(child).__name__.lower()]
+    """The last norm outside of the blocks, whose modules have numbers in their names; None if there is none."""
+    outside = [module for name, module in body.named_modules() if not re.search(r"(^|\.)\d+(\.|$)", name)]
+    norms = [module for module in outside if "norm" in type(module).__name__.lower()]
     return norms[-1] if norms else None

@@ -49,9 +49,9 @@ class TokenizerVocabulary:
 
 
 def _from_bytes(token: str) -> str:
-    """The text of a token that may stand for a single byte, such as "<0x0A>"."""
+    """The text of a token that may stand for a single byte, such as "<0x0A>"; a part of a character is "�"."""
     byte = _BYTE.fullmatch(token)
-    return token if byte is None else bytes([int(byte[1], 16)]).decode("latin-1")
+    return token if byte is None else bytes([int(byte[1], 16)]).decode(errors="replace")
 
 
 def _from_word_piece(token: str, special: bool) -> str:

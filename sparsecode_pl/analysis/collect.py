@@ -102,8 +102,8 @@ def collect(
             total += np.bincount(atom, value, num_atoms)
             bins = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, _BINS - 1)
             histogram += np.bincount(atom * _BINS + bins, minlength=len(histogram))
-            if tokens is not None and text.token_id is not None:
-                tokens.add(atom, text.token_id[row].astype(np.int64), value.astype(np.float64))
+            if tokens is not None:
+                tokens.add(atom, text.kind[row], value.astype(np.float64))
             drawn_row = random_priority(block, np.full(len(block), num_atoms)) < share
             active = csr_array((np.ones(len(place), np.float32), (place, atom)), shape=(len(block), num_atoms))
             whole.append(active[np.flatnonzero(own & drawn_row)])

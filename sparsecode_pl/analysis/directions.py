@@ -52,7 +52,7 @@ def stability(atoms: Tensor, others: Sequence[Tensor]) -> tuple[Tensor, float]:
         direction would have: no better means not found again.
     """
     width = atoms.shape[1]
-    random = normalize(torch.randn(_CHANCE, width, generator=generator(0), dtype=atoms.dtype), dim=1)
+    random = normalize(torch.randn(_CHANCE, width, generator=generator(0)), dim=1).to(atoms)
     best = torch.stack([_best_cosine(atoms, other) for other in others]).mean(0)
     chance = torch.stack([_best_cosine(random, other) for other in others]).mean()
     return best, float(chance)

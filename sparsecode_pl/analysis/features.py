@@ -134,7 +134,8 @@ def find_features(
         codec: a dictionary, or anything else that encodes.
         data: the rows, of one layer.
         rows: "heldout" takes those that the dictionary was not trained on, held-out rows and unseen tokens; "all" takes
-            all, and marks those that it was trained on. Data without held-out rows give all.
+            all, and marks those that it was trained on. Data without held-out rows give all, and so do streams, which
+            train on other rows.
         examples: of the largest coefficients of each atom.
         per_band: examples from each of four bands of quantiles, so that an atom is not judged by its strongest alone.
         context: tokens of text on each side of an example.
@@ -165,14 +166,12 @@ def find_features(
     for other in others:
         if other.d_model != codec.d_model:
             raise ValueError(f"others has a dictionary of width {other.d_model}: give width {codec.d_model}")
-    trained = np.zeros(len(data.rows), bool)
-    trained[data.train_index.numpy()] = True
-    everything = rows == "all" or bool(trained.all())
-    counted = np.ones_like(trained)
-    if not everything:
-        kinds = [index.numpy() for kind, index in data.row_sets.items() if kind != "train"]
-        counted = np.zeros_like(trained)
-        counted[np.concatenate(kinds)] = True
+    trained, counted = np.zeros(len(data.rows), bool), np.zeros(len(data.rows), bool)
+    trained[data.train_index.numpy()] = not data.stream  # which trains on other rows than those that are scored
+    for kind, index in data.row_sets.items():
+        counted[index.numpy()] = kind != "train"
+    everything = rows == "all" or data.stream or not counted.any()
+    counted |= everything
     text = RowText(data.source, vocabulary)
     sampled = round(_DRAWN * per_band * len(_BANDS))
     collected = collect(codec, data.rows, counted, text, top=examples, sample=sampled, context=context)
@@ -200,10 +199,11 @@ def _features(
         # The strongest example alone may tell more of its token than the summary has kept.
         first, strongest = collected.top.rows[:, 0], np.nan_to_num(collected.top.values[:, 0])
         more = strongest > weight
-        token[more], weight[more] = text.token_id[first[more]], strongest[more]
+        token[more], weight[more] = text.kind[first[more]], strongest[more]
         some = token >= 0
         bounds = np.stack([weight, weight + collected.tokens.missed])
         purity[:, some] = np.minimum(bounds[:, some] / collected.total[some], 1)
+        token[some] = text.types[token[some]]
     found_again = stability(atoms, [other.atoms.detach().to(atoms) for other in others]) if others else None
     parts = _Parts(
         collected=collected,

@@ -1,26 +1,35 @@
 """Atoms in TensorBoard's projector."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from sparsecode_pl.analysis.features import Features
 
+# The projector shows no more points.
+_MOST = 10_000
 
-def write_projector(folder: Path, atoms: Tensor, features: Features, tag: str = "atoms") -> None:
-    """Write the atoms as an embedding for TensorBoard's projector, labelled by the tokens that they are most active on.
+
+def write_projector(folder: Path, dictionaries: Mapping[str, tuple[Tensor, Features]]) -> None:
+    """Write atoms as embeddings for TensorBoard's projector, labelled by the tokens that they are most active on.
+
+    Of more than 10,000 atoms, those that are most often active are written.
 
     Args:
         folder: a log folder, which `tensorboard --logdir` is given.
-        atoms: (m, d).
-        features: of these atoms.
-        tag: name of the embedding.
+        dictionaries: atoms, (m, d), and their features, by the name of the embedding.
     """
-    labels = [_label(features, index) for index in range(len(atoms))]
     header = ["label", "token", "frequency"]
     with SummaryWriter(str(folder)) as writer:
-        writer.add_embedding(atoms.detach().cpu(), metadata=labels, metadata_header=header, tag=tag)
+        for name, (atoms, features) in dictionaries.items():
+            chosen = np.sort(np.argsort(-features.count, kind="stable")[:_MOST])
+            labels = [_label(features, index) for index in chosen.tolist()]
+            shown = atoms.detach().cpu()[torch.from_numpy(chosen)]
+            writer.add_embedding(shown, metadata=labels, metadata_header=header, tag=name)
 
 
 def _label(features: Features, index: int) -> list[str]:

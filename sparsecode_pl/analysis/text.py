@@ -21,7 +21,7 @@ class RowText:
 
     Args:
         source: the rows.
-        vocabulary: the tokens that their column of token types numbers; those of the source if None.
+        vocabulary: the tokens that their column of token types numbers, where the source does not know them.
 
     Attributes:
         num_rows: n.
@@ -53,19 +53,39 @@ class RowText:
         return self.has_words and (self._position is not None or self.document is not None)
 
     @cached_property
+    def _types(self) -> tuple[Ints, Ints]:
+        numbers = np.zeros(0, np.int64) if self.token_id is None else self.token_id
+        types, kind = np.unique(numbers, return_inverse=True)
+        return types, kind.astype(np.int32)
+
+    @property
+    def types(self) -> Ints:
+        """The numbers of the tokens that there are, ascending, (t,)."""
+        return self._types[0]
+
+    @property
+    def kind(self) -> Ints:
+        """Which of `types` the token of each row is, (n,) int32."""
+        return self._types[1]
+
+    @cached_property
     def sequence(self) -> Ints:
         """Number of each row's sequence, ascending, (n,); each row has its own where there is no text around it."""
         if not self.has_context:
             return np.arange(self.num_rows, dtype=np.int32)
         new = np.zeros(self.num_rows, bool)
+        step = None if self._position is None else np.diff(self._position)
+        if step is not None:
+            new[1:] |= step <= 0
         if self.document is not None:
             changed = np.diff(self.document) != 0
-            if self._position is not None and self._document_position is not None:
-                # Where documents are packed, a sequence goes on with the next document.
-                changed &= self._document_position[1:] == self._position[1:]
-            new[1:] |= changed
-        if self._position is not None:
-            new[1:] |= np.diff(self._position) <= 0
+            if self._position is not None and self._document_position is not None and step is not None:
+                # Within a document both positions grow alike. Where documents are packed, a sequence goes on with a
+                # document that begins after the row before.
+                begins_later = self._position[1:] - self._document_position[1:] > self._position[:-1]
+                new[1:] |= np.where(changed, ~begins_later, np.diff(self._document_position) != step)
+            else:
+                new[1:] |= changed
         return np.cumsum(new, dtype=np.int32)
 
     @cached_property
@@ -80,7 +100,7 @@ class RowText:
     def _strings(self) -> Sequence[str] | None:
         if self._words is not None:
             return None
-        vocabulary = self._vocabulary or self._source.vocabulary
+        vocabulary = self._source.vocabulary or self._vocabulary
         return None if vocabulary is None else vocabulary.strings
 
     def words(self, rows: slice) -> list[str]:

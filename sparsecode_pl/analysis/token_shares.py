@@ -1,6 +1,7 @@
 """Which token each atom is most active on."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class TokenShares:
         self._waiting: list[tuple[Ints, Ints, Weights]] = []
         self._num_waiting = 0
 
-    def add(self, atom: Ints, token: Ints, weight: Weights) -> None:
+    def add(self, atom: Ints, token: NDArray[np.integer[Any]], weight: Weights) -> None:
         """Add activations: the atom, the token >= 0 and the coefficient of each, (n,)."""
         self._waiting.append((atom.astype(np.int32), token.astype(np.int32), weight))
         self._num_waiting += len(atom)

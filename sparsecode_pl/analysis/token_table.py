@@ -79,11 +79,13 @@ def find_token(data: ActivationDataModule, word: str, vocabulary: Vocabulary | N
         tokens = vocabulary or data.source.vocabulary
         if tokens is None:
             raise ValueError(f"token is {word!r}, and no row of {data.label} is of it: give another")
-        split = tokens.split(word)
+        split = [tokens.strings[each] for each in tokens.split(word)]
+        parts = ", ".join(map(repr, split)) or "nothing"
         if len(split) != 1:
-            parts = ", ".join(repr(tokens.strings[each]) for each in split) or "nothing"
             raise ValueError(f"token is {word!r}, which the tokenizer splits into {parts}: give one of these")
-        number = split[0]
+        if split[0].strip().casefold() != word.strip().casefold():
+            raise ValueError(f"token is {word!r}, which the tokenizer reads as {parts}: give a word that it knows")
+        number = tokens.split(word)[0]
     if not (text.token_id == number).any():
         raise ValueError(f"token is {word!r}, and no row of {data.label} is of it: give another, or more text")
     return number
@@ -98,7 +100,7 @@ def token_tables(
     examples: int = 20,
     vocabulary: Vocabulary | None = None,
 ) -> list[TokenTable]:
-    """The strongest features of some tokens, in one pass over all rows.
+    """The strongest features of some tokens, over all rows, those that were trained on too.
 
     A token stands for all its rows: its coefficients and its position are means over them. A table of token embeddings
     has one row for each.

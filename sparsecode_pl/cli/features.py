@@ -23,6 +23,9 @@ from sparsecode_pl.measurement.picture import picture_svg
 from sparsecode_pl.measurement.run import check_writable
 from sparsecode_pl.utilities.progress import titled
 
+# What a card may say of the split of its rows.
+_SPLIT = ("val_split", "unseen_split", "heldout_by", "unseen_by", "seed", "remove")
+
 
 def parser() -> ArgumentParser:
     """The parser of the command."""
@@ -58,8 +61,10 @@ def parser() -> ArgumentParser:
     made.add_argument("--exact_examples", type=int, default=3, help="Examples that get their exact coefficient too.")
     made.add_argument(
         "--token",
-        type=str | list[str],
-        help="Instead of pages, tables of these tokens: their strongest features, and what else these are active on.",
+        type=str,
+        nargs="+",
+        help="Instead of pages, tables of these tokens over all rows: their strongest features, and what else these "
+        "are active on.",
     )
     made.add_argument("--top", type=int, default=3, help="Features in the table of a token.")
     return made
@@ -75,9 +80,11 @@ def run(words: list[str]) -> None:
         data = made.instantiate_classes(config).get("data")
         looked_at = _of_source(config, data)
         if config.token is not None:
-            tokens = [config.token] if isinstance(config.token, str) else config.token
-            first = looked_at[0]
-            show_tokens(first.dictionary, first.data, tokens, config.top, config.examples, Path(_output(config)))
+            if len(looked_at) > 1:
+                layers = ", ".join(str(each.record.layer) for each in looked_at if each.record is not None)
+                raise ValueError(f"token is given, and the run has several dictionaries ({layers}): give one --layer")
+            dictionary, rows = looked_at[0].dictionary.to(_device()), looked_at[0].data
+            show_tokens(dictionary, rows, config.token, config.top, config.examples, Path(_output(config)))
         else:
             _write_pages(config, looked_at)
     except (OSError, TypeError, ValueError) as error:
@@ -102,6 +109,10 @@ def _output(config: Any) -> str:
     return str(run / "features") if run is not None else "features"
 
 
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class _LookedAt:
     """A dictionary and its rows.
@@ -122,10 +133,9 @@ class _LookedAt:
 
     def features(self, config: Any, vocabulary: Vocabulary | None) -> Features:
         """What there is to see of its atoms."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         with titled(self.name):
             found = find_features(
-                self.dictionary.to(device),
+                self.coded_at(config.rows).to(_device()),
                 self.data,
                 rows=config.rows,
                 examples=config.examples,
@@ -139,6 +149,38 @@ class _LookedAt:
         if not found.has_text:
             rank_zero_info(f"{self.name}: its rows are of no text, so examples are numbers of rows")
         return found
+
+    def coded_at(self, rows: Which) -> Dictionary:
+        """The dictionary with the penalty that its scores of these rows are for.
+
+        At a share of the variance each kind of rows has a penalty of its own: those of held-out rows are taken.
+        """
+        names = ["lam"] if rows == "all" or self.record is None else ["heldout_lam", "unseen_lam", "lam"]
+        self.dictionary.lam = next(
+            (self.record[name] for name in names if self.record is not None and name in self.record),
+            self.dictionary.lam,
+        )
+        return self.dictionary
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How its pages and its scores go together, where that needs saying."""
+        if self.record is None:
+            return ()
+        own = {
+            rows: self.record[score_name(kind, "lam")]
+            for kind, rows in ROWS.items()
+            if score_name(kind, "lam") in self.record
+        }
+        notes = []
+        if len(own) > 1:
+            each = ", ".join(f"{lam:.4g} of {rows}" for rows, lam in own.items())
+            notes.append(f"Scores are at a share of the variance, each at a penalty of its own: {each}.")
+        if len(self.record.fits) > 1:
+            notes.append(
+                f"Scores are means over {len(self.record.fits)} initial dictionaries; these are the first one's atoms."
+            )
+        return tuple(notes)
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
@@ -164,10 +206,12 @@ def _of_source(config: Any, data: ActivationDataModule | None) -> list[_LookedAt
     controls = False if config.token is not None else config.controls
     records = subjects_again(load_results(run), data, config.layer, controls)
     several = sum(record.control_of is None for record, _ in records) > 1
-    found = []
+    measured = {record.data for record, _ in records if record.control_of is None}
+    found: list[_LookedAt] = []
     for record, subject in records:
         of = record.control_of
-        name = f"{of}, {record.data}" if several and of is not None else record.data
+        alike = several or record.data in measured
+        name = f"{of}, control {record.data}" if of is not None and alike else record.data
         found.append(_LookedAt(name, record.dictionary, subject.data, record, of))
     return found
 
@@ -180,7 +224,7 @@ def _rows_of(dictionary: Dictionary, data: ActivationDataModule | None) -> Activ
     """
     card = dictionary.card
     if data is None:
-        data = data_again(card.source, **card.split)
+        data = data_again(card.source, **{name: value for name, value in card.split.items() if name in _SPLIT})
         if not card.split:
             rank_zero_warn("the dictionary's card does not tell how its rows were split: they are split anew")
     if len(data.layers) > 1 and card.layer is not None:
@@ -208,7 +252,7 @@ def _write_pages(config: Any, looked_at: list[_LookedAt]) -> None:
         if each.control_of is None:
             vocabulary = each.data.source.vocabulary
         found = each.features(config, vocabulary)
-        shown.append(Subject(each.name, found, each.control_of, each.facts))
+        shown.append(Subject(each.name, found, each.control_of, each.facts, each.notes))
         if each.control_of is None:
             measured.append((each, found))
     records = [each.record for each in looked_at if each.record is not None]
@@ -218,5 +262,5 @@ def _write_pages(config: Any, looked_at: list[_LookedAt]) -> None:
         digits = re.findall(r"\d+", place.layer) if place is not None else []
         model, layer = (None if place is None else place.model), int(digits[0]) if digits else 0
         write_neuronpedia(output / "neuronpedia" / str(number), found, model, layer)
-        write_projector(output / "projector", each.dictionary.atoms, found, f"atoms {number}")
+    write_projector(output / "projector", {each.name: (each.dictionary.atoms, found) for each, found in measured})
     rank_zero_info(f"Features:  {page.resolve()}\nProjector: tensorboard --logdir {output / 'projector'}")

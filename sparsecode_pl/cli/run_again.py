@@ -1,20 +1,18 @@
 """The data and controls of a run, made again from its settings."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
-from sparsecode_pl.cli.lightning import SparseCodingParser
-from sparsecode_pl.data import ActivationDataModule, Control, available_plugins
+from sparsecode_pl.data import ActivationDataModule, Control
+from sparsecode_pl.data.again import plugin_again
 from sparsecode_pl.measurement import Record, Results
 from sparsecode_pl.measurement.record import RESULTS
-from sparsecode_pl.measurement.subjects import Subject, prepare
+from sparsecode_pl.measurement.run import identity
+from sparsecode_pl.measurement.subjects import Subject, list_layers, prepare
 from sparsecode_pl.module import SparseCodingModule
 
-_GIVE_DATA = "give the data by --data"
-_NAMES = ("data", "also", "controls")
+# What rows must have in common with those of the run, as `identity` gives it.
+_SAME = ("rows", "d_model", "val_split", "heldout_by", "unseen_by", "unseen_split", "remove", "seed", "mean_norm")
 
 
 def find_run(path: Path) -> Path | None:
@@ -28,7 +26,9 @@ def find_run(path: Path) -> Path | None:
 def subjects_again(
     results: Results, given: ActivationDataModule | None, layer: str | None, controls: bool | list[str]
 ) -> list[tuple[Record, Subject]]:
-    """The records of a run with dictionaries, each with the rows that it is of.
+    """The measured records of a run and their controls, each with the rows that it is of.
+
+    Autoencoders and known truths, which have no dictionary or rows of their own, are left out.
 
     Args:
         results: the run.
@@ -37,44 +37,74 @@ def subjects_again(
         controls: whether the controls are wanted too, or the names of those that are.
 
     Raises:
-        ValueError: the settings do not tell the data, or there is no such layer or control.
+        ValueError: the settings do not tell the data, the data are not those of the run, or there is no such layer or
+            control.
     """
-    records = [record for record in results.records if record.error is None and record.fits[0].folder is not None]
+    finished = [record for record in results.records if record.error is None and record.fits[0].folder is not None]
+    measured = [record for record in finished if record.control_of is None and layer in (None, record.layer)]
+    if not measured:
+        layers = ", ".join(dict.fromkeys(record.layer for record in finished if record.layer is not None))
+        if layer is not None:
+            raise ValueError(
+                f"layer is {layer!r}, and the run in {results.folder} has {layers or 'no layers'}: give one of these, "
+                "or leave it out"
+            )
+        raise ValueError(f"the run in {results.folder} has no finished fit of its data: resume it first")
+    data = [given] if given is not None else _data(results)
     if layer is not None:
-        layers = list(dict.fromkeys(record.layer for record in records if record.layer is not None))
-        if layer not in layers:
-            raise ValueError(
-                f"layer is {layer!r}, and the run in {results.folder} has {', '.join(layers) or 'no layers'}: give one "
-                "of these, or leave it out"
-            )
-        records = [record for record in records if record.layer == layer]
-    there = list(dict.fromkeys(record.data for record in records if record.control_of is not None))
-    wanted = there if controls is True else controls or []
-    for name in wanted:
-        if name not in there:
-            raise ValueError(
-                f"controls has {name!r}, and the run in {results.folder} has {', '.join(there) or 'none'}: give some "
-                "of these"
-            )
-    records = [record for record in records if record.control_of is None or record.data in wanted]
-    if not records:
-        raise ValueError(f"the run in {results.folder} has no finished fit: resume it first")
-    made = _make({name: results.settings[name] for name in _NAMES if results.settings.get(name)}, given)
-    module = SparseCodingModule(records[0].dictionary.d_model, num_atoms=1)
-    subjects = prepare(module, [made["data"], *made.get("also", [])], made.get("controls", []) if wanted else [])
-    by_name = {_name_of(subject, subjects): subject for subject in subjects}
+        data = [each.data for each in list_layers(data) if each.place is not None and each.place.layer == layer]
+    if not data:
+        raise ValueError(f"layer is {layer!r}, and the data has no such layer: give the data of the run")
+    made = _controls(results) if controls else []
+    if controls is not True:
+        made = [each for each in made if any(name.startswith(each.label) for name in controls or [])]
+    module = SparseCodingModule(data[0].d_model, num_atoms=1)
+    subjects = prepare(module, data, made)
+    names = {id(subject): _name_of(subject, subjects) for subject in subjects}
     found = []
-    for record in records:
-        subject = by_name.get((record.data, record.model, record.layer, record.control_of))
-        if subject is not None:  # the true features, say, have no rows of their own
+    for record in finished:
+        of = (record.data, record.model, record.layer, record.control_of)
+        subject = next((subject for subject in subjects if names[id(subject)] == of), None)
+        if subject is None or record.sae is not None:
+            continue
+        if record.control_of is None or controls is True or (controls and record.data in controls):
             found.append((record, subject))
+    _check_found(results, found, subjects, controls)
+    return found
+
+
+def _check_found(
+    results: Results, found: list[tuple[Record, Subject]], subjects: list[Subject], controls: bool | list[str]
+) -> None:
+    """Check that the data are those of the run, and that all wanted controls are there.
+
+    Raises:
+        ValueError: they are not.
+    """
     if not any(record.control_of is None for record, _ in found):
         names = ", ".join(subject.label for subject in subjects if subject.control_of is None)
-        raise ValueError(
-            f"data are {names}, and the run in {results.folder} is of {', '.join(record.data for record in records)}: "
-            "give the data of the run"
-        )
-    return found
+        there = ", ".join(record.data for record in results.records if record.control_of is None)
+        raise ValueError(f"data are {names}, and the run in {results.folder} is of {there}: give the data of the run")
+    if isinstance(controls, list):
+        shown = [record.data for record, _ in found if record.control_of is not None]
+        for name in controls:
+            if name not in shown:
+                there = ", ".join(dict.fromkeys(record.data for record in results.records if record.control_of))
+                raise ValueError(
+                    f"controls has {name!r}, and the controls of the run in {results.folder} are {there or 'none'}: "
+                    "give some of these that have rows of their own"
+                )
+    listed = results.settings.get("subjects", [])
+    # Only measured subjects tell of their rows.
+    told = {entry.get("title"): entry for entry in listed if isinstance(entry, dict) and "rows" in entry}
+    for record, subject in found:
+        known, now = told.get(record.data, {}), identity(subject)
+        for name in _SAME if record.control_of is None and known else ():
+            if known.get(name) != now.get(name):
+                raise ValueError(
+                    f"{name} is {now.get(name)!r}, but the run in {results.folder} was made with {known.get(name)!r}: "
+                    "give the data of the run, or measure these"
+                )
 
 
 def _name_of(subject: Subject, subjects: list[Subject]) -> tuple[str, str | None, str | None, str | None]:
@@ -84,45 +114,24 @@ def _name_of(subject: Subject, subjects: list[Subject]) -> tuple[str, str | None
     return subject.label, model, layer, control_of
 
 
-def _make(settings: dict[str, Any], given: ActivationDataModule | None) -> dict[str, Any]:
-    """Data and controls from the settings of a run, or the data given.
-
-    Only installed plugins are made: nothing is imported because a file names it.
-    """
-    if given is not None:
-        settings = {name: value for name, value in settings.items() if name == "controls"}
-    elif "data" not in settings:
+def _data(results: Results) -> list[ActivationDataModule]:
+    """The data of a run."""
+    settings = results.settings
+    if not isinstance(settings.get("data"), dict):
         raise ValueError(
-            f"the run was not made by the command line, so its settings do not tell its data: {_GIVE_DATA}"
+            "the run was not made by the command line, so its settings do not tell its data: give the data by --data"
         )
-    installed = {entry.value.replace(":", ".") for entry in available_plugins().values()} | set(available_plugins())
-    for path in _class_paths(settings):
-        if path not in installed:
-            raise ValueError(
-                f"the run's settings name {path!r}, which is no installed plugin: install it, or {_GIVE_DATA}"
-            )
-    parser = SparseCodingParser(exit_on_error=False)
-    _add_arguments(parser, settings)
-    try:
-        made = dict(parser.instantiate_classes(parser.parse_object(settings)))
-    except Exception as error:  # jsonargparse's own errors are of many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        raise ValueError(f"the data of the run cannot be made again ({reason}): {_GIVE_DATA}") from error
-    return made if given is None else {**made, "data": given}
+    made = [plugin_again(each) for each in (settings["data"], *_listed(settings, "also"))]
+    return [each for each in made if isinstance(each, ActivationDataModule)]
 
 
-def _add_arguments(parser: ArgumentParser, settings: dict[str, Any]) -> None:
-    types = {"data": ActivationDataModule, "also": list[ActivationDataModule], "controls": list[Control]}
-    for name in settings:
-        parser.add_argument(f"--{name}", type=types[name])
+def _controls(results: Results) -> list[Control]:
+    """The controls of a run."""
+    return [plugin_again(each) for each in _listed(results.settings, "controls")]
 
 
-def _class_paths(settings: Any) -> Iterator[Any]:
-    """All class paths in settings, however deep."""
-    if isinstance(settings, dict):
-        if "class_path" in settings:
-            yield settings["class_path"]
-        settings = list(settings.values())
-    if isinstance(settings, list):
-        for each in settings:
-            yield from _class_paths(each)
+def _listed(settings: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    listed = settings.get(name) or []
+    if not (isinstance(listed, list) and all(isinstance(each, dict) for each in listed)):
+        raise ValueError(f"the run's {name} are {listed!r}, no settings of plugins: give the data by --data")
+    return listed

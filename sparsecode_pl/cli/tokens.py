@@ -44,7 +44,10 @@ def show_tokens(
 def _table(table: TokenTable) -> Table:
     """The features of a token in columns, and its nearest neighbours in the last one."""
     drawn = Table(
-        box=SIMPLE_HEAD, pad_edge=False, title=Text(f"Features of {table.token.strip()!r}"), title_style="bold"
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        title=Text(f"Features of {table.token.strip()!r}, over all rows"),
+        title_style="bold",
     )
     columns = []
     for feature in table.features:

@@ -32,6 +32,10 @@ class Derived(Source):
             for name, column in self.source.checked_columns.items()
         }
 
+    def release(self) -> None:
+        """Free what the source can make again."""
+        self.source.release()
+
     @property
     def label(self) -> str:
         """The name of the source."""

@@ -6,12 +6,10 @@ stand in the second group are meant for it.
 
 from importlib.metadata import EntryPoint
 
-from sparsecode_pl.data.again import DATA_GROUP
+from sparsecode_pl.data.again import CONTROL_GROUP, DATA_GROUP
 from sparsecode_pl.data.control import Control
 from sparsecode_pl.data.module import ActivationDataModule
 from sparsecode_pl.utilities import entry_points
-
-CONTROL_GROUP = "sparsecode_pl.controls"
 
 #: New names of plugins that were renamed.
 _RENAMED = {"HookedTransformer": "TransformerActivations"}

@@ -55,10 +55,6 @@ class SubsetSource(Derived):
         """The model of the whole; what is replaced there are all rows of the text."""
         return self.source.rerun
 
-    def release(self) -> None:
-        """Free what the whole can make again."""
-        self.source.release()
-
 
 class RowSubset:
     """Some of the rows of a matrix, which are looked up when they are asked for.

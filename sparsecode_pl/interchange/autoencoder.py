@@ -1,7 +1,7 @@
 """A trained sparse autoencoder as a codec, in the units of the activations and of unit atoms."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Self
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsecode_pl.coding import BoundCoder, Coder, csr_codes, reconstruct
 from sparsecode_pl.coding.checks import check_penalty
+from sparsecode_pl.interchange.fingerprint import fingerprint_of
 from sparsecode_pl.interchange.normalisation import Normalisation, undoing
 from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
 
@@ -56,6 +57,7 @@ class Autoencoder:
         normalisation: what is undone last; the encoder does it by itself.
         signed: whether feature activations may be negative.
         origin: where it comes from.
+        settings: of the encoder, beside its parameters, such as its k. They are for `fingerprint` alone.
 
     Attributes:
         atoms: unit rows, (m, d); m is k, or 2k if signed.
@@ -64,6 +66,7 @@ class Autoencoder:
         normalisation: as given.
         signed: as given.
         origin: as given.
+        settings: as given.
         centre: what `standardise` subtracts, (d,). It does not change the codes. Zero at first; the mean of the
             activations makes the intervals of explained variance exact.
 
@@ -89,6 +92,7 @@ class Autoencoder:
         *,
         signed: bool = False,
         origin: Origin | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         check_arguments(Autoencoder.__init__, locals())
         for name, tensor in (("decoder", decoder), ("bias", bias)):
@@ -108,6 +112,7 @@ class Autoencoder:
         self.normalisation = normalisation
         self.signed = signed
         self.origin = Origin() if origin is None else origin
+        self.settings = dict(settings or {})
         self.centre = torch.zeros_like(self.bias)
         self._lam = math.nan
 
@@ -129,6 +134,19 @@ class Autoencoder:
     def num_atoms(self) -> int:
         """Number of atoms m."""
         return self.atoms.shape[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell it from an autoencoder with other codes or another reconstruction.
+
+        They are of atoms, norms, bias, normalisation and settings, and of the parameters and buffers of an encoder that
+        is a module; of another encoder nothing more is known. Origin, device, `centre` and `lam` make no difference.
+        """
+        tensors = {"atoms": self.atoms, "norms": self.norms, "bias": self.bias}
+        if isinstance(self.encoder, nn.Module):
+            tensors |= {f"encoder.{name}": each for name, each in self.encoder.named_parameters()}
+            tensors |= {f"encoder.{name}": each for name, each in self.encoder.named_buffers()}
+        return fingerprint_of({"normalisation": self.normalisation, "signed": self.signed} | self.settings, tensors)
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device. An encoder that is a module is moved, not copied."""
@@ -194,7 +212,8 @@ class Autoencoder:
 
     def _encode(self, x: Tensor) -> Tensor:
         scale = undoing(x, self.normalisation).scale
-        activations = self.encoder(x).float().nan_to_num(nan=0.0) if not scale.all() else self.encoder(x).float()
+        # Where the scale is 0 the row is constant or zero: its codes are 0, whatever the encoder divides by 0.
+        activations = torch.where(scale == 0, 0.0, self.encoder(x).float())
         coefficients = activations * (self.norms * scale)
         if self.signed:
             coefficients = torch.cat([coefficients, -coefficients], dim=1).relu()

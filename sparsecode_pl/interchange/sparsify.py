@@ -107,4 +107,11 @@ def _made(config: dict[str, Any], tensors: dict[str, Tensor], origin: Origin) ->
         raise ValueError(f"its k is {k}, and it has {len(weight)} features")
     signed = bool(config.get("signed"))
     encoder = _TopActivations(weight, tensors["encoder.bias"], tensors["b_dec"], k, kind, signed)
-    return Autoencoder(encoder, decoder.float(), tensors["b_dec"].float(), signed=signed, origin=origin)
+    return Autoencoder(
+        encoder,
+        decoder.float(),
+        tensors["b_dec"].float(),
+        signed=signed,
+        origin=origin,
+        settings={"library": "sparsify", "k": k, "activation": kind},
+    )

@@ -164,7 +164,7 @@ def measure_subjects(
     """Fit what `prepare` has listed, and report; see `measure`."""
     if plan.loss:
         check_losses(subjects)
-    settings = to_json({**settings, "subjects": [_identity(subject) for subject in subjects]})
+    settings = to_json({**settings, "subjects": [identity(subject) for subject in subjects]})
     run = _new_run(folder) if resume is None else check_resumable(resume, settings)
     folders = _folders(run, subjects, plan.seeds)
     fits: dict[tuple[int, int], Fit] = {
@@ -334,7 +334,7 @@ def _write_trace(folder: Path, trace: str) -> None:
 # --- run folders -----------------------------------------------------------------------------------------------------
 
 
-def _identity(subject: Subject) -> dict[str, Any]:
+def identity(subject: Subject) -> dict[str, Any]:
     """What tells a subject from others when a run is resumed."""
     data = subject.data
     identity: dict[str, Any] = {"title": subject.title, "source": plain_attributes(data.source)}

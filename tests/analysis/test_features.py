@@ -167,6 +167,25 @@ def test_rows_without_text_give_features_without_contexts(dictionary):
     assert all(example.tokens == () for example in atom.top)
 
 
+def test_rows_of_a_stream_were_not_trained_on():
+    data = SparseLinear(d_model=D, num_features=8, active=1.5, num_samples=60, stream=True)
+    features = find_features(Dictionary(torch.eye(D), lam=0.1), data)
+    assert features.rows == "all rows"
+    assert not any(example.trained for atom in features for example in atom.top)
+
+
+def test_without_any_but_training_rows_all_are_looked_at(dictionary, data):
+    class OnlyTrained(TensorActivations):
+        """Rows some of which are for nothing, as copies of training rows are."""
+
+        @property
+        def row_sets(self):
+            return {"train": torch.arange(50)}
+
+    found = find_features(dictionary, OnlyTrained(data.rows[:]))
+    assert (found.rows, found.num_rows) == ("all rows", N)
+
+
 def test_an_atom_that_is_never_active_has_nothing_to_show():
     data = TensorActivations(torch.eye(3).repeat(10, 1), columns={"token_id": torch.arange(30) % 3}, val_split=0)
     atoms = torch.cat([torch.eye(3), -torch.ones(1, 3) / 3**0.5])

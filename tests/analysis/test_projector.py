@@ -11,8 +11,8 @@ def test_atoms_stand_in_the_projector_with_their_tokens(tmp_path):
     data = TensorActivations(torch.eye(3).repeat(4, 1), columns={"token": words}, val_split=0)
     atoms = torch.cat([torch.eye(3), -torch.ones(1, 3) / 3**0.5])
     features = find_features(Dictionary(atoms, lam=0.1), data)
-    write_projector(tmp_path, atoms, features)
-    (labels,) = tmp_path.rglob("metadata.tsv")
+    write_projector(tmp_path, {"first": (atoms, features), "second": (atoms, features)})
+    labels, _ = sorted(tmp_path.rglob("metadata.tsv"))
     header, *lines = labels.read_text().splitlines()
     assert header.split("\t") == ["label", "token", "frequency"]
     assert [line.split("\t") for line in lines] == [
@@ -21,7 +21,7 @@ def test_atoms_stand_in_the_projector_with_their_tokens(tmp_path):
         ["2 tab\\tand\\nline", "tab\\tand\\nline", "0.333"],
         ["3", "-", "0"],
     ]
-    (tensors,) = tmp_path.rglob("tensors.tsv")
+    tensors, _ = sorted(tmp_path.rglob("tensors.tsv"))
     read = [[float(value) for value in line.split("\t")] for line in tensors.read_text().splitlines()]
     torch.testing.assert_close(torch.tensor(read), atoms)
-    assert (tmp_path / "projector_config.pbtxt").is_file()
+    assert (tmp_path / "projector_config.pbtxt").read_text().count("tensor_name") == 2

@@ -40,6 +40,23 @@ def test_packed_documents_share_a_sequence():
     assert not text.after_gap.any()
 
 
+def test_rows_of_different_sequences_are_not_joined_because_their_positions_grow():
+    text = _text(
+        token_id=torch.arange(4),
+        document=torch.tensor([0, 1, 1, 1]),
+        position=torch.tensor([2, 5, 7, 9]),
+        document_position=torch.tensor([2, 4, 40, 42]),
+    )
+    assert text.sequence.tolist() == [0, 1, 2, 2]
+    assert text.after_gap.tolist() == [False, False, False, True]
+
+
+def test_tokens_may_have_any_number():
+    text = _text(token_id=torch.tensor([2**40, -1, 2**40]))
+    assert text.types.tolist() == [-1, 2**40]
+    assert text.kind.tolist() == [1, 0, 1]
+
+
 def test_rows_of_no_text_stand_alone():
     text = RowText(TensorSource(torch.rand(3, 2)))
     assert not text.has_words

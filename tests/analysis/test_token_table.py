@@ -14,10 +14,10 @@ ROWS = torch.stack([1.0 * SEASON, 0.9 * SEASON, 0.8 * SEASON + 0.7 * FLUID, 1.0 
 class Pieces:
     """The vocabulary of a tokenizer that knows more words than there are rows of, and splits the others."""
 
-    strings = (*(f" {word}" for word in WORDS), " autumn", " sea", "son")
+    strings = (*(f" {word}" for word in WORDS), " autumn", " sea", "son", "[UNK]")
 
     def split(self, word):
-        return {"season": [6, 7], "autumn": [5]}.get(word, [])
+        return {"season": [6, 7], "autumn": [5], "🦄": [8]}.get(word, [])
 
 
 @pytest.fixture
@@ -67,6 +67,8 @@ def test_words_that_are_no_token_of_the_rows_are_refused(table):
     assert find_token(text, " spring ", Pieces()) == 2
     with pytest.raises(ValueError, match="token is 'season', which the tokenizer splits into ' sea', 'son'"):
         find_token(text, "season", Pieces())
+    with pytest.raises(ValueError, match=r"which the tokenizer reads as '\[UNK\]': give a word that it knows"):
+        find_token(text, "🦄", Pieces())
     with pytest.raises(ValueError, match="token is 'autumn', and no row of text is of it"):
         find_token(text, "autumn", Pieces())
     with pytest.raises(ValueError, match="token is 'autumn', and no row of toy is of it"):

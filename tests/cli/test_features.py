@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import sys
 
 import pytest
 import torch
@@ -94,7 +95,10 @@ def test_the_table_of_a_token_is_printed_and_written(stored, text_words, here, c
     ("words", "message"),
     [
         (["--layer=9"], "layer is '9', and the run in .* has mlp"),
-        (["--layer=mlp", "--controls=[Shuffled]"], "controls has 'Shuffled', and the run in .* has MatchedGaussian"),
+        (
+            ["--layer=mlp", "--controls=[Shuffled]"],
+            "controls has 'Shuffled', and the controls of the run in .* are MatchedGaussian",
+        ),
         (["--examples=0"], "examples is 0: give at least 1"),
         (["--token=season"], "token is 'season', and no row of .* is of it"),
         (["--rows=some"], "rows"),
@@ -122,13 +126,57 @@ def test_a_dictionary_of_another_width_or_layer_is_refused(here, text_words, sto
     assert "the dictionary is of tiny layer attention, but the data is tiny layer mlp" in said
 
 
-def test_settings_that_name_something_else_than_a_plugin_make_nothing(text_run, tmp_path, refused):
-    run = shutil.copytree(text_run, tmp_path / "run")
-    content = json.loads((run / "results.json").read_text())
-    content["settings"]["controls"].append({"class_path": "os.system", "init_args": {"command": "touch made"}})
-    (run / "results.json").write_text(json.dumps(content))
-    assert "'os.system', which is no installed plugin" in refused("features", str(run), "--output=pages")
-    del content["settings"]["data"]
-    (run / "results.json").write_text(json.dumps(content))
-    assert "its settings do not tell its data" in refused("features", str(run), "--output=pages")
-    assert load_results(run).records
+def _changed(run, tmp_path, change):
+    """A copy of a run whose settings were changed."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    content = json.loads((copy / "results.json").read_text())
+    change(content["settings"])
+    (copy / "results.json").write_text(json.dumps(content))
+    return str(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda settings: settings["controls"].append({"class_path": "made_up.X"}), "'made_up.X' names no installed"),
+        (lambda settings: settings["controls"].append("made_up.X"), "no settings of plugins"),
+        (lambda settings: settings.update(data="made_up.X"), "its settings do not tell its data"),
+        (lambda settings: settings.pop("data"), "its settings do not tell its data"),
+        (
+            lambda settings: settings["controls"].append(
+                {"class_path": "ControlOf", "init_args": {"control": {"class_path": "made_up.X"}, "data": "made_up.Y"}}
+            ),
+            "'made_up.X' names no installed",
+        ),
+    ],
+)
+def test_nothing_is_imported_because_a_run_names_it(text_run, tmp_path, refused, monkeypatch, change, message):
+    (tmp_path / "made_up.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert message in refused("features", _changed(text_run, tmp_path, change), "--output=pages")
+    assert "made_up" not in sys.modules
+
+
+def test_data_of_another_run_are_refused(text_run, text_words, refused):
+    data = [word for word in text_words if word.startswith("--data")]
+    assert "val_split is 0.5, but the run in" in refused("features", str(text_run), *data, "--data.val_split=0.5")
+
+
+def test_a_control_of_the_same_name_has_pages_of_its_own(here, quiet):
+    rows = ["--data.d_model=8", "--data.num_samples=300", "--data.batches_per_round=2", "--trainer.max_epochs=1"]
+    control = ["--controls+=Gaussian", "--controls.seed=5", "--model.lam=0.5", "--model.expansion=1", "--jobs=1"]
+    main(["measure", "--data=Gaussian", *rows, *control, *quiet, "--output=runs"])
+    main(["features", "runs"])
+    names = json.loads((here / "runs" / "version_0" / "features" / "features.json").read_text())["subjects"]
+    assert names == ["Gaussian", "Gaussian, control Gaussian"]
+
+
+def test_at_a_share_of_the_variance_rows_are_coded_at_their_own_penalty(here, text_words):
+    share = ["--model.lam=0.3", "--model.expansion=2", "--jobs=1", "--explained_variance=0.5"]
+    main(["measure", *text_words, *share, "--output=runs"])
+    main(["features", "runs", "--output=pages"])
+    (record,) = load_results(here / "runs" / "version_0").records
+    assert record["heldout_lam"] != record["lam"]
+    page = (here / "pages" / "index.html").read_text()
+    assert f"{record['heldout_lam']:.4g} of held-out rows" in page
+    assert f"<dd>{record['heldout_lam']:.3g}"[:9] in page

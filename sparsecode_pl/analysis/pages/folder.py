@@ -16,7 +16,6 @@ FORMAT = 1
 TOKENS = "tokens.html"
 _KIND = "sparsecode-pl features"
 _OWN = ("index.html", "pages.css", "pages.js", "names.js", "picture.svg", "atoms", "neuronpedia", "projector")
-_SUBJECT = re.compile(r"\d{2,}-[a-z0-9-]+")
 
 
 def check_folder(folder: Path) -> None:
@@ -60,9 +59,10 @@ def begin(folder: Path, title: str, names: Sequence[str]) -> None:
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    before = {subject_folder(number, name) for number, name in enumerate(_subjects(folder))}
     _mark(folder, title, names, complete=False)
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink() and (path.name in _OWN or _SUBJECT.fullmatch(path.name)):
+        if path.is_dir() and not path.is_symlink() and path.name in before.union(_OWN):
             rmtree(path)
         elif path.name in _OWN:
             path.unlink()
@@ -87,6 +87,15 @@ def subject_folder(number: int, name: str) -> str:
 def _mark(folder: Path, title: str, names: Sequence[str], *, complete: bool) -> None:
     content = {"kind": _KIND, "format": FORMAT, "complete": complete, "title": title, "subjects": list(names)}
     write_file(folder / MARKER, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _subjects(folder: Path) -> list[str]:
+    """The subjects whose pages the folder holds; none if it holds none, or its marker is damaged."""
+    try:
+        subjects = parse_json((folder / MARKER).read_bytes()).get("subjects", [])
+    except (OSError, ValueError):
+        return []
+    return [name for name in subjects if isinstance(name, str)] if isinstance(subjects, list) else []
 
 
 def _has_pages(folder: Path) -> bool:
