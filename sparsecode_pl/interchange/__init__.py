@@ -5,6 +5,8 @@ this package is imported, SAELens knows the architecture `sparsecode_greedy`, wh
 SAELens itself is not imported here.
 """
 
+import warnings
+
 from sparsecode_pl.interchange.autoencoder import Autoencoder, DecoderCodec, Origin
 from sparsecode_pl.interchange.hooks import hook_of_layer, layer_of_hook
 from sparsecode_pl.interchange.loading import load_autoencoder
@@ -25,9 +27,16 @@ __all__ = [
 
 
 def _register() -> None:
-    from sparsecode_pl.interchange.saelens_sae import register
-
-    register()
+    try:
+        from sparsecode_pl.interchange.saelens_sae import register
+    except ImportError as error:  # an older SAELens must not keep anybody from importing it, or us
+        warnings.warn(
+            f"SAELens does not know the architecture sparsecode_greedy, because its version is too old ({error}): "
+            'pip install "sae-lens>=6.54"',
+            stacklevel=2,
+        )
+    else:
+        register()
 
 
 when_imported("sae_lens", _register)

@@ -212,8 +212,10 @@ class Autoencoder:
 
     def _encode(self, x: Tensor) -> Tensor:
         scale = undoing(x, self.normalisation).scale
-        # Where the scale is 0 the row is constant or zero: its codes are 0, whatever the encoder divides by 0.
-        activations = torch.where(scale == 0, 0.0, self.encoder(x).float())
+        activations = self.encoder(x).float()
+        zero = scale == 0
+        if zero.any():  # such a row is constant or zero, and has no codes; an encoder may divide by its scale
+            activations = activations.masked_fill(zero, 0.0)
         coefficients = activations * (self.norms * scale)
         if self.signed:
             coefficients = torch.cat([coefficients, -coefficients], dim=1).relu()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sparsecode_pl.interchange import saelens, sparsify
 from sparsecode_pl.interchange.autoencoder import Autoencoder
+from sparsecode_pl.interchange.saelens_scaling import SCALER, WHITENING
 from sparsecode_pl.utilities.arguments import check_arguments
 from sparsecode_pl.utilities.plain import parse_json
 
@@ -32,7 +33,7 @@ def load_autoencoder(name: str | Path, *, revision: str | None = None, token: st
     Raises:
         FileNotFoundError: there is no such folder, or it holds no autoencoder.
         ImportError: it is one of SAELens, and that is not installed.
-        ValueError: its architecture cannot be read, or its files are damaged.
+        ValueError: its architecture cannot be read, its files are damaged, or the scaling of a checkpoint is missing.
         OSError: the hub cannot be reached, or has no such autoencoder.
     """
     check_arguments(load_autoencoder, locals())
@@ -72,7 +73,7 @@ def _download(repository: str, inner: str, name: str, revision: str | None, toke
     from huggingface_hub import snapshot_download
 
     prefix = f"{inner.strip('/')}/" if inner else ""
-    files = [prefix + file for file in (saelens.CONFIG, saelens.WEIGHTS, sparsify.WEIGHTS)]
+    files = [prefix + file for file in (saelens.CONFIG, saelens.WEIGHTS, SCALER, WHITENING, sparsify.WEIGHTS)]
     try:
         root = snapshot_download(repository, revision=revision, token=token, allow_patterns=[*files, "config.json"])
     except Exception as error:  # the hub's own errors are of many kinds, none of which names the cure

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-#: None; norm sqrt(d); mean 0 and standard deviation 1.
-Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
+#: None; norm sqrt(d); mean 0 and standard deviation 1; mean 0; mean 0 and then norm sqrt(d).
+Normalisation = Literal["none", "constant_norm_rescale", "layer_norm", "row_mean", "row_mean_norm_rescale"]
 
 
 class Affine(NamedTuple):
@@ -26,7 +26,7 @@ def undoing(x: Tensor, normalisation: Normalisation) -> Affine:
 
     Args:
         x: activations, (n, d).
-        normalisation: how rows are normalised before encoding.
+        normalisation: how rows are normalised before encoding. Means are over the d values of a row.
 
     Example:
         >>> x = torch.tensor([[3.0, 4.0, 0.0, 0.0]])
@@ -35,10 +35,10 @@ def undoing(x: Tensor, normalisation: Normalisation) -> Affine:
         >>> undoing(torch.tensor([[1.0, 3.0]]), "layer_norm").shift
         tensor([[2.]])
     """
-    if normalisation == "constant_norm_rescale":
-        scale = torch.linalg.vector_norm(x, dim=1, keepdim=True) / x.shape[1] ** 0.5
-        return Affine(scale, torch.zeros_like(scale))
+    mean = x.mean(dim=1, keepdim=True)
     if normalisation == "layer_norm":  # the standard deviation is about the mean and unbiased, as SAELens takes it
-        return Affine(x.std(dim=1, keepdim=True), x.mean(dim=1, keepdim=True))
-    one = x.new_ones(len(x), 1)
-    return Affine(one, torch.zeros_like(one))
+        return Affine(x.std(dim=1, keepdim=True), mean)
+    shift = mean if normalisation in ("row_mean", "row_mean_norm_rescale") else torch.zeros_like(mean)
+    if normalisation in ("constant_norm_rescale", "row_mean_norm_rescale"):
+        return Affine(torch.linalg.vector_norm(x - shift, dim=1, keepdim=True) / x.shape[1] ** 0.5, shift)
+    return Affine(torch.ones_like(mean), shift)

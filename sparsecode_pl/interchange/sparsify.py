@@ -1,5 +1,6 @@
 """Autoencoders of EleutherAI's sparsify, read from `cfg.json` and `sae.safetensors` without that package."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparsecode_pl.interchange.autoencoder import Autoencoder, Origin
+from sparsecode_pl.interchange.hooks import names_a_module
 from sparsecode_pl.utilities.plain import check_type, parse_json
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
@@ -70,7 +72,7 @@ def read_sparsify(folder: Path, name: str, model: str | None = None) -> Autoenco
     """Read a folder that sparsify has written.
 
     Args:
-        folder: local. Its name is that of the place in the model, such as "layers.3".
+        folder: local. If its name is that of a module, such as "layers.3", that is its place in the model.
         name: what messages and tables call it.
         model: the model that it was trained on, if known.
 
@@ -81,13 +83,19 @@ def read_sparsify(folder: Path, name: str, model: str | None = None) -> Autoenco
         config = parse_json((folder / CONFIG).read_bytes())
         check_type("", config, _Config)
         tensors = load_file(folder / WEIGHTS)
-        return _made(config, tensors, Origin(name, config.get("activation", "topk"), model, folder.name))
+        return _made(config, tensors, Origin(name, config.get("activation", "topk"), model, _place(folder)))
     except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(
             f"sae is {name!r}, which cannot be read as an autoencoder of sparsify: {reason}. Give a folder with its "
             f"{CONFIG} and {WEIGHTS}"
         ) from error
+
+
+def _place(folder: Path) -> str | None:
+    """The module that a folder is named after. Where there are several seeds, they are in folders of their own."""
+    name = folder.parent.name if re.fullmatch(r"seed\d+", folder.name) else folder.name
+    return name if names_a_module(name) else None
 
 
 def _made(config: dict[str, Any], tensors: dict[str, Tensor], origin: Origin) -> Autoencoder:

@@ -8,7 +8,7 @@ from sparsecode_pl.measurement.intervals import Replicates, mean_of
 from sparsecode_pl.measurement.record import Record
 
 # What a record says of itself apart from its scores.
-_NAMES = ("data", "model", "layer", "control_of", "sae")
+_NAMES = ("data", "model", "layer", "control_of", "arm")
 # Scores that a control is compared by.
 _COMPARED = ("S1", "heldout_S1", "unseen_S1", "exact_S1", "heldout_exact_S1", "unseen_exact_S1")
 

@@ -34,10 +34,11 @@ def score_at_count(
         codec: what codes the rows.
         data: the rows.
         kind: "train", "heldout" or "unseen".
-        count: the N0 that is wanted, > 0; it is met to 1 % where the rows are many.
+        count: the N0 that is wanted, > 0; it is met to `TOLERANCE` where four passes over the rows suffice.
 
     Returns:
-        The penalty, and the scores there, with their sums by bucket and the use of the atoms.
+        The penalty with the nearest N0 that was found, and the scores there, with their sums by bucket and the use of
+        the atoms.
 
     Raises:
         ShareNotReachedError: no penalty gives so many.

@@ -107,7 +107,7 @@ def _rows(group: _Group) -> Iterator[tuple[str, _Figures]]:
     for arm in own:
         yield _ARMS[arm], _figures(content, arm)
     for record, control in group[1:]:
-        yield record["data"] + ("" if "sae" in record else " (control)"), _figures(control, "dictionary")
+        yield record["data"] + ("" if "arm" in record else " (control)"), _figures(control, "dictionary")
     for arm in content["arms"]:
         if arm not in own:
             yield _ARMS.get(arm, arm), _figures(content, arm)

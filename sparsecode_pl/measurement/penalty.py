@@ -7,6 +7,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from sparsecode_pl.analysis.loss.arms import mean_nonzero
 from sparsecode_pl.codec import Codec
 from sparsecode_pl.scoring import Scores, score
 
@@ -16,8 +17,9 @@ PRECISION = 0.01
 _SHORTEST, _LONGEST = math.log(1.02), math.log(4.0)
 # Whether the share can be reached at all is seen on so many rows, at a penalty so much smaller than the first.
 _FLOOR_ROWS, _FLOOR = 256, 1e-4
-# A number of coefficients is bracketed by steps of this factor, at most so many.
-_STEP, _MOST_STEPS = math.log(1.5), 30
+# A number of coefficients is bracketed by steps of this factor, at most so many. It is refused if few rows at a tiny
+# penalty have less than this share of it, or if it grows by less than this over two steps.
+_STEP, _MOST_STEPS, _ENOUGH, _STILL = math.log(1.5), 30, 0.9, 1e-3
 
 
 class ShareNotReachedError(ValueError):
@@ -100,7 +102,8 @@ def largest_penalty(
 def penalty_of_count(codec: Codec, rows: Tensor, count: float, start: float) -> tuple[float, float]:
     """The penalty at which the codes of some rows have a given mean number of non-zero coefficients.
 
-    Processes do not work together here: each scores the rows that it is given.
+    Dense codes are slow, so a few rows tell first whether so many can be reached at all. Processes do not work
+    together here: each scores the rows that it is given.
 
     Args:
         codec: whose number of non-zero coefficients falls as the penalty rises.
@@ -123,29 +126,41 @@ def penalty_of_count(codec: Codec, rows: Tensor, count: float, start: float) -> 
         >>> round(lam)  # five of ten rows have one, or four
         12
     """
+    if not count > 0:
+        raise ShareNotReachedError(f"N0 is to be {count:.4g}, which no penalty is sought for")
     codec = codec.bind()
 
     @cache
     def excess(log_lam: float) -> float:
         """Above 0 where the penalty is too small."""
-        found = float(score(codec, rows, [Scores(math.exp(log_lam))], sync=False)["N0"])
-        return math.log(max(found, 1e-3 * count) / count)
+        return math.log(max(mean_nonzero(codec, rows, math.exp(log_lam)), 1e-3 * count) / count)
 
     here = math.log(start)
     down = excess(here) < 0  # too few: the penalty must fall
+    if down:
+        most = mean_nonzero(codec, rows[:: max(1, len(rows) // _FLOOR_ROWS)], _FLOOR * start)
+        if most < _ENOUGH * count:
+            raise _too_few(count, most, _FLOOR * start)
+    before: list[float] = []
     for _ in range(_MOST_STEPS):
         there = here + (-_STEP if down else _STEP)
         if (excess(there) < 0) != down:
             break
         here = there
+        before.append(excess(here))
+        if down and len(before) > 2 and math.log(1e-3) < before[-3] > before[-1] - _STILL:
+            raise _too_few(count, count * math.exp(excess(here)), math.exp(here))
     else:
-        raise ShareNotReachedError(
-            f"N0 is to be {count:.4g}, but the codes have {count * math.exp(excess(here)):.4g} non-zero coefficients "
-            f"at a penalty of {math.exp(here):.3g}"
-        )
+        raise _too_few(count, count * math.exp(excess(here)), math.exp(here))
     ends = sorted((here, there))
     slope = min(3.0, max(0.1, (excess(ends[0]) - excess(ends[1])) / _STEP))
     return math.exp(brentq(excess, *ends, xtol=PRECISION / 10)), slope
+
+
+def _too_few(count: float, most: float, lam: float) -> ShareNotReachedError:
+    return ShareNotReachedError(
+        f"N0 is to be {count:.4g}, but the codes have {most:.4g} non-zero coefficients at a penalty of {lam:.3g}"
+    )
 
 
 def _not_reached(share: float, least: float) -> ShareNotReachedError:

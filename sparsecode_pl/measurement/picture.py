@@ -1,6 +1,7 @@
 """The picture of a measurement."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsecode_pl.data import ROWS
+from sparsecode_pl.measurement.arm import codes_label
 from sparsecode_pl.utilities.files import write_file
 from sparsecode_pl.utilities.row_kinds import kinds_of, score_name, telling
 
@@ -51,7 +53,7 @@ def picture_svg(records: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _figure_of(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     """The picture, of all records that did not fail; None if none is left."""
-    records = [record for record in records if "S1" in record]
+    records = [record for record in records if kinds_of([record])]
     measured = [record for record in records if "control_of" not in record]
     if not measured:
         return None
@@ -78,9 +80,10 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(max(6.4, 4.6 * len(models)), 2.7 * len(panels) + 1), dpi=150, layout="constrained")
     grid = figure.subplots(len(panels), len(models), squeeze=False, sharex="col")
     beside = [record for record in records if "control_of" in record and _in_layers(record)]
-    controls = list(dict.fromkeys(record["data"] for record in beside if "sae" not in record))
+    name_of = partial(_curve_name, alike=_one_each(beside))
+    controls = list(dict.fromkeys(name_of(record) for record in beside if "arm" not in record))
     colours = dict(zip(controls, COLOURS * len(controls), strict=False))
-    arms = list(dict.fromkeys(record["data"] for record in beside if "sae" in record))
+    arms = list(dict.fromkeys(name_of(record) for record in beside if "arm" in record))
     colours |= dict(zip(arms, _SAE_SHADES * len(arms), strict=False))
     for column, model in enumerate(models):
         own = [record for record in records if record["model"] == model]
@@ -91,7 +94,7 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
             if column == 0:
                 axes.set_ylabel(f"{name}, {ROWS[kind]}")
             for control, colour in colours.items():
-                chosen = [record for record in own if "control_of" in record and record["data"] == control]
+                chosen = [record for record in beside if record["model"] == model and name_of(record) == control]
                 if chosen:
                     _curve(axes, layers, chosen, score_name(kind, name), colour, control, thick=False)
             measured = [record for record in own if "control_of" not in record]
@@ -113,7 +116,21 @@ def draw_layers(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _in_layers(record: Mapping[str, Any]) -> bool:
     """Whether a record is a curve among the layers: of the codes of autoencoders, the own ones and the greedy ones."""
-    return "sae" not in record or record["data"].endswith("own encoder") or ", greedy, " in record["data"]
+    return "arm" not in record or record["arm"]["role"] in ("own", "greedy")
+
+
+def _one_each(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether layers have different autoencoders beside them, but none has several."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        if "arm" in record:
+            found.setdefault((record["model"], record["layer"]), set()).add(record["arm"]["sae"])
+    return all(len(names) == 1 for names in found.values()) and len(set().union(*found.values())) > 1
+
+
+def _curve_name(record: Mapping[str, Any], *, alike: bool) -> str:
+    """What the curve of a control among the layers is called; one curve is for autoencoders `alike`, one a layer."""
+    return f"autoencoder, {codes_label(record['arm'])}" if alike and "arm" in record else record["data"]
 
 
 def add_legend(figure: Figure) -> None:
@@ -200,7 +217,7 @@ def question(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _bars(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     best, places = telling(records), np.arange(len(records))
-    colours = [_SAE if "sae" in record else _CONTROL if "control_of" in record else DATA_COLOUR for record in records]
+    colours = [_SAE if "arm" in record else _CONTROL if "control_of" in record else DATA_COLOUR for record in records]
     values = np.array([record.get(score_name(best, name), np.nan) for record in records])
     ends = np.array([_interval(record, score_name(best, name)) for record in records])
     whiskers = np.nan_to_num(np.abs(ends - values[:, None])).T

@@ -46,12 +46,18 @@ class _FitContent(TypedDict):
     error: NotRequired[str]
 
 
+class _ArmContent(TypedDict):
+    sae: str
+    role: str
+    match: str | None
+
+
 class _Names(TypedDict):
     data: str
     model: NotRequired[str | None]
     layer: NotRequired[str | None]
     control_of: NotRequired[str | None]
-    sae: NotRequired[str | None]
+    arm: NotRequired[_ArmContent]
 
 
 class _RecordContent(_Names):
@@ -212,7 +218,8 @@ class Record(Mapping[str, Any]):
         frontier: where several shares of the variance were asked for, the `share` and, as in the record itself, all
             scores, ratios and intervals there, by ascending share.
         stability: of several fits, how alike their dictionaries are; see `with_stability`.
-        sae: name of the trained autoencoder because of which these codes are scored, if there is one.
+        arm: of codes that are scored because of a trained autoencoder, its name as "sae", whose codes they are as
+            "role", and what is the same as for its own codes as "match"; see `Arm.plain`.
     """
 
     data: str
@@ -225,7 +232,12 @@ class Record(Mapping[str, Any]):
     intervals: dict[str, Interval] = field(default_factory=dict)
     frontier: tuple[dict[str, Any], ...] = ()
     stability: dict[str, float] = field(default_factory=dict)
-    sae: str | None = None
+    arm: dict[str, str | None] | None = None
+
+    @property
+    def sae(self) -> str | None:
+        """Name of the trained autoencoder because of which these codes are scored, if there is one."""
+        return None if self.arm is None else self.arm["sae"]
 
     @property
     def folder(self) -> Path:
@@ -281,8 +293,9 @@ class Record(Mapping[str, Any]):
     @cached_property
     def _entries(self) -> dict[str, Any]:
         names = {"data": self.data, "model": self.model, "layer": self.layer, "control_of": self.control_of}
-        names["sae"] = self.sae
         entries: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
+        if self.arm is not None:
+            entries["arm"] = self.arm
         entries |= self.scores | self.ratios | self.stability
         if self.stored_spread or (len(self.fits) > 1 and self.error is None):
             entries["spread"] = self.spread
@@ -341,7 +354,7 @@ class Record(Mapping[str, Any]):
         stability = {name: value for name, value in content.items() if name.startswith("atom_stability")}
         check_type("a record's stability", stability, _Scores)
         stability = from_json(stability)
-        further = {"frontier": frontier, "stability": stability, "sae": content.get("sae")}
+        further = {"frontier": frontier, "stability": stability, "arm": content.get("arm")}
         return cls(*names, ratios, intervals=intervals, **further)
 
     @classmethod
@@ -401,6 +414,7 @@ class Results:
         rows = []
         for record in self.records:
             row = {name: value for name, value in record.items() if name not in ("spread", "intervals", "frontier")}
+            row |= row.pop("arm", {})
             row |= {f"{name}_spread": value for name, value in record.spread.items()}
             for name, ends in record.intervals.items():
                 row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}

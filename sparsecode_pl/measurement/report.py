@@ -31,7 +31,7 @@ _KNOWN = (
         "model",
         "layer",
         "control_of",
-        "sae",
+        "arm",
         "error",
         "spread",
         "intervals",
@@ -203,11 +203,13 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if "error" in record:
             of = f", control of {record['control_of']}," if "control_of" in record else ""
             yield f"{record['data']}{of} failed: {record['error']}"
-    scored = [record for record in records if "S1" in record]
+    scored = [record for record in records if kinds_of([record])]
     if not scored:
         return
     yield from _about_rows(scored)
     kinds, best = kinds_of(scored), telling(scored)
+    if any(_lacks(record, kinds) for record in records if "arm" in record and "error" not in record):
+        yield "-, in the lines of an autoencoder: at no penalty do the codes match its own on such rows."
     yield f"Lower S1, L_norm and N0 mean sparser.{_others_are_of(kinds, best)}"
     if _has(scored, "control_of"):
         yield f"S1 ratio: S1 of the data over S1 of the control{'' if len(kinds) == 1 else f', of {ROWS[best]}'}."
@@ -256,7 +258,7 @@ def _about_rows(scored: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     ):
         repeated = f"; {record['num_distinct']:,} different rows in all"
     yield f"{rows}{'' if alike else ' and others'}{repeated}; {atoms} atoms."
-    if any(len(kinds_of([other])) < len(kinds) for other in scored):
+    if any(_lacks(other, kinds) for other in scored if "arm" not in other):
         yield "-: there are no such rows. Those that equal training rows are left out, and in RepeatedGaussian all do."
     elif record.get("num_copies"):
         yield f"{record['num_copies']:,} rows are left out, because they equal training rows."
@@ -268,6 +270,11 @@ def _about_rows(scored: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 f"Of the rows in held-out documents, {record['heldout_seen_share']:.0%} are of tokens that were "
                 "trained on."
             )
+
+
+def _lacks(record: Mapping[str, Any], kinds: Sequence[str]) -> bool:
+    """Whether a record has no scores of some of these kinds of rows."""
+    return len(kinds_of([record])) < len(kinds)
 
 
 def _others_are_of(kinds: Sequence[str], best: str) -> str:

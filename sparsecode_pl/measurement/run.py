@@ -112,8 +112,11 @@ def measure(
         - `S1`, `L_norm`, `N0`, `L`, `explained_variance` and `num_samples` of the training rows, with the prefix
           `heldout_` those of the held-out rows, and with `unseen_` those of unseen tokens, as far as there are such
           rows (see `ActivationDataModule`). `intervals` has 95 % intervals by the same names.
-        - For what an autoencoder codes, `sae`, the name of that; `lam` is the penalty that makes the codes match, and
-          that of its own codes is a tenth of their mean largest coefficient. There is no `dictionary` in the folder.
+        - For what is held beside a layer because of an autoencoder, `arm`: its name as "sae", whose codes they are as
+          "role" ("own", "greedy", "exact", "pursuit" or "learnt"), and what they match the own codes in as "match"
+          ("N0", "explained_variance" or None). `lam` is the penalty that makes the codes match; for the own codes and
+          those of matching pursuit it is a tenth of their mean largest coefficient on the training rows. There is no
+          `dictionary` in the folder.
         - For controls, the data's S1 over the control's: `S1_ratio`, `heldout_S1_ratio` and `unseen_S1_ratio`.
         - `lam`, the penalty of the scores, `train_lam`, that of training, `atoms_alive`, `num_atoms`, `rounds`,
           `seconds`. With `explained_variance`, each kind of rows is scored at a penalty of its own: `lam` is that of
@@ -171,8 +174,9 @@ def measure_subjects(
         place: fit for place, path in folders.items() if resume is not None and (fit := Fit.read(path)) is not None
     }
     missing = [place for place in folders if place not in fits]
-    # The codes of autoencoders come last: some are those of the dictionary that was learnt from the same rows.
-    stages = [[place for place in missing if (subjects[place[0]].arm is None) == first] for first in (True, False)]
+    # The codes of autoencoders come last, for some are those of the dictionary that was learnt from the same rows, and
+    # of these the own ones first, which the others are made to match.
+    stages = [[place for place in missing if _stage(subjects[place[0]]) == stage] for stage in range(3)]
     records: dict[int, Record] = {}
     results = _results(run, subjects, plan, fits, records, settings)
     rank_zero_only(write_report)(results)
@@ -228,18 +232,41 @@ def _outcomes(
 ) -> Iterator[tuple[tuple[int, int], Fit | Failure]]:
     """Make the fits of each stage, once those of the stage before are made; places and outcomes."""
     for stage in stages:
+        # Another process may have counted the run folders after this one had made its own. It cannot ask before the
+        # first fit, which is what starts the processes, or lets them meet; `fit_subject` therefore asks for itself.
+        folders = from_rank_zero(partial(dict, folders))
         tasks = []
         for number, seed in stage:
             subject, folder = subjects[number], folders[number, seed]
             if subject.arm is None or subject.control_of is None:
                 task = partial(fit_subject, subject, subject.module.seed + seed, folder, trainer, plan)
             else:
-                task = partial(score_arm, subject, folder, folders[subject.control_of, 0], trainer, plan)
+                learnt, own = folders[subject.control_of, 0], folders[_own_codes(subjects, subject), 0]
+                task = partial(score_arm, subject, folder, learnt, own, trainer, plan)
             title = subject.title + (f", seed {seed}" if _seeds(subject, plan.seeds) > 1 else "")
             tasks.append(Job(title, partial(_fresh, folder, task)))
         for number, outcome in run_jobs(tasks, jobs, run, done) if tasks or stage is stages[0] else ():
             yield stage[number], outcome
         done += len(stage)
+
+
+def _stage(subject: Subject) -> int:
+    """After how many other stages a subject's fits can be made."""
+    if subject.arm is None:
+        return 0
+    return 1 if subject.arm.match is None else 2
+
+
+def _own_codes(subjects: Sequence[Subject], subject: Subject) -> int:
+    """Number of the subject that has the own codes of the same autoencoder beside the same layer."""
+    return next(
+        number
+        for number, other in enumerate(subjects)
+        if other.arm is not None
+        and subject.arm is not None
+        and other.control_of == subject.control_of
+        and (other.arm.name, other.arm.role) == (subject.arm.name, "own")
+    )
 
 
 def _seeds(subject: Subject, seeds: int) -> int:
@@ -281,8 +308,8 @@ def _results(
         model, layer = (subject.place.model, subject.place.layer) if subject.place is not None else (None, None)
         source = None if subject.control_of is None else records[subject.control_of]
         each = tuple(fits[number, seed] for seed in range(_seeds(subject, plan.seeds)))
-        sae = None if subject.arm is None else subject.arm.name
-        record = Record(subject.label, each, model, layer, None if source is None else source.data, sae=sae)
+        arm = None if subject.arm is None else subject.arm.plain()
+        record = Record(subject.label, each, model, layer, None if source is None else source.data, arm=arm)
         records[number] = with_ratios(record, source)
     return Results(run, tuple(records[number] for number in done), settings, complete=len(done) == len(subjects))
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from sparsecode_pl.coding import Coder, GreedyCoder, LassoCoder
 from sparsecode_pl.data import ActivationDataModule, Control, Place, SampledSource, Source
 from sparsecode_pl.data.old_forms import check_made
-from sparsecode_pl.measurement.autoencoders import Arm, arms_of
+from sparsecode_pl.measurement.arm import Arm
+from sparsecode_pl.measurement.autoencoders import arms_of, find_autoencoders
 from sparsecode_pl.module import SparseCodingModule
 
 # Coders of the true features, by the label of the subject.
@@ -67,8 +68,9 @@ def prepare(
         OSError: an autoencoder cannot be read.
         ImportError: a package that reads an autoencoder is not installed.
     """
+    autoencoders = find_autoencoders(saes)  # what is wrong with them is found before the data are captured
     layers = _tell_apart(list_layers(data))
-    arms = arms_of(saes, layers)
+    arms = arms_of(autoencoders, layers)
     if truth:
         _check_truth(layers)
     subjects: list[Subject] = []

@@ -23,6 +23,7 @@ from sparsecode_pl.analysis.loss import (
     random_dictionary,
 )
 from sparsecode_pl.analysis.loss.arms import mean_nonzero, principal_components
+from sparsecode_pl.analysis.loss.recaptured import _pairs
 from sparsecode_pl.coding import LassoCoder
 from sparsecode_pl.data import Passage, SourceActivations, TensorActivations, TensorSource, generator
 
@@ -396,7 +397,19 @@ class Changed(TensorSource):
         return TwoLayers([4, 4, 4, 4])
 
 
-def test_a_text_that_has_changed_since_the_rows_were_made_is_refused(rows):
+class Rerun(TensorSource):
+    """Rows of a text that the model of another source is run on."""
+
+    def __init__(self, source, rows):
+        super().__init__(rows, columns=source.columns)
+        self.rerun_of = source
+
+    @property
+    def rerun(self):
+        return self.rerun_of.rerun
+
+
+def test_a_text_that_has_changed_since_the_rows_were_made_is_refused():
     texts = TwoLayers([4, 4, 4, 4]).documents
     document = torch.arange(4).repeat_interleave(4)
     token = torch.cat([text[1:] for text in texts])
@@ -405,10 +418,36 @@ def test_a_text_that_has_changed_since_the_rows_were_made_is_refused(rows):
             token[5] = (token[5] % (V - 1)) + 1
             token[5] = next(t for t in range(1, V) if t not in texts[1])
         columns = {"document": document, "token_id": token}
-        data = SourceActivations(Changed(rows[:16], columns=columns), val_split=0, unseen_split=0)
+        made = torch.cat([TwoLayers([4] * 4).hidden(text[1:]) for text in texts])
+        data = SourceActivations(Changed(made, columns=columns), val_split=0, unseen_split=0)
         dictionary = Dictionary.random(20, D, generator(0), lam=0.3)
         if changed:
             with pytest.raises(ValueError, match="has changed: 1 of the tokens in the rows' documents are not there"):
                 codec_loss(dictionary, data)
         else:
             assert codec_loss(dictionary, data, controls=False).documents == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_model_that_has_changed_since_the_rows_were_made_is_refused(real, learnt, dtype):
+    stored = real.rows[:].to(dtype).float()
+    dictionary = learnt
+    for change in (0.0, 0.2):
+        noise = change * stored.std() * torch.randn(stored.shape, generator=generator(3))
+        made = Rerun(real.source, (stored + noise).to(dtype).float())
+        data = SourceActivations(made, val_split=0.3)
+        if change:
+            with pytest.raises(
+                ValueError, match=r"gives other activations now: half of [\d,]+ rows are \d.*The model has"
+            ):
+                codec_loss(dictionary, data, controls=False)
+        else:
+            assert codec_loss(dictionary, data, controls=False).tokens > 500
+
+
+def test_recaptured_rows_are_paired_by_what_stands_once_in_both():
+    one = torch.tensor([[0, 5], [0, 6], [1, 5], [0, 6], [2, 2]])
+    other = torch.tensor([[2, 2], [0, 6], [1, 5], [1, 5], [0, 5], [9, 9]])
+    mine, theirs = _pairs(one, other)
+    assert mine.tolist() == [0, 4]
+    assert theirs.tolist() == [4, 0]

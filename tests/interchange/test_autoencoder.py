@@ -99,3 +99,36 @@ def test_tensors_that_do_not_fit_are_refused():
     broken = Autoencoder(lambda x: x / 0, torch.eye(3), torch.zeros(3), origin=Origin("mine"))
     with pytest.raises(ValueError, match="the encoder of mine gives values that are not finite"):
         broken.encode(torch.ones(1, 3))
+
+
+def test_a_row_of_zeros_does_not_hide_that_another_is_not_finite():
+    x = torch.ones(2, D)
+    x[1] = 0
+
+    def encoder(rows):
+        return rows / rows.norm(dim=1, keepdim=True)
+
+    own = Autoencoder(encoder, torch.eye(D), torch.zeros(D), "constant_norm_rescale", origin=Origin("mine"))
+    assert own.encode(x).crow_indices().tolist() == [0, D, D]
+    own.encoder = lambda rows: encoder(rows).masked_fill(torch.arange(D) == 3, torch.nan)
+    with pytest.raises(ValueError, match="the encoder of mine gives values that are not finite"):
+        own.encode(x)
+
+
+def test_a_fingerprint_is_of_all_that_changes_codes_or_reconstruction():
+    def make(settings=None, weight=1.0, bias=0.0, norm=1.0, **kwargs):
+        encoder = torch.nn.Linear(D, D, bias=False)
+        torch.nn.init.constant_(encoder.weight, weight)
+        made = Autoencoder(encoder, norm * torch.eye(D), torch.full((D,), bias), settings=settings, **kwargs)
+        return made.fingerprint
+
+    same = make({"k": 3, "kind": "topk"})
+    assert len(same) == 16
+    assert same == make({"kind": "topk", "k": 3}, origin=Origin("elsewhere"))
+    others = [make(), make({"k": 4}), make(weight=2.0), make(bias=1.0), make(norm=2.0), make(signed=True)]
+    others += [make(normalisation="layer_norm"), make({"threshold": 0.1})]
+    assert len({same, *others}) == 9
+    own = made()
+    before = own.fingerprint
+    own.lam, own.centre = 0.3, torch.ones(D)
+    assert own.to("cpu").fingerprint == before

@@ -42,3 +42,18 @@ def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
     for name in (tmp_path, "gpt2-small-res-jb:blocks.7.hook_resid_pre"):
         with pytest.raises(ImportError, match=r'install the extra, pip install "sparsecode-pl\[sae\]"'):
             load_autoencoder(name)
+
+
+def test_what_a_checkpoint_is_scaled_by_is_fetched_too(tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repository, allow_patterns, **_):
+        asked["repository"], asked["files"] = repository, allow_patterns
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    (tmp_path / "step").mkdir()
+    with pytest.raises(FileNotFoundError, match="which holds nothing, and no autoencoder"):
+        load_autoencoder("me/toy:step")
+    assert asked["repository"] == "me/toy"
+    assert {"step/activation_scaler.json", "step/activation_whitening.safetensors"} < set(asked["files"])

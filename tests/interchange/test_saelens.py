@@ -11,10 +11,12 @@ from torch.nn.functional import normalize
 
 sae_lens = pytest.importorskip("sae_lens", reason="needs the extra sae")
 
+from sparsecode_pl import interchange  # noqa: E402
 from sparsecode_pl.coding import GreedyCoder, LassoCoder, MatchingPursuitCoder  # noqa: E402
 from sparsecode_pl.data import TensorActivations  # noqa: E402
 from sparsecode_pl.dictionary import Card, Dictionary  # noqa: E402
 from sparsecode_pl.interchange import export_saelens, from_saelens, load_autoencoder  # noqa: E402
+from sparsecode_pl.interchange.hooks import is_of_stream  # noqa: E402
 from sparsecode_pl.measurement import measure  # noqa: E402
 from sparsecode_pl.module import SparseCodingModule  # noqa: E402
 from sparsecode_pl.scoring import score  # noqa: E402
@@ -157,13 +159,121 @@ def test_batchtopk_is_read_as_saelens_saves_it_for_use(tmp_path, kind, recwarn):
 
 def test_the_scaling_of_a_checkpoint_is_folded_in(written):
     folder, sae = written("standard", normalize_activations="expected_average_only_in")
-    with pytest.warns(UserWarning, match="expected_average_only_in, and its files do not say by how much"):
-        check_same(load_autoencoder(folder), sae, rows())
+    with pytest.raises(ValueError, match=r"activation_scaler.json with a scaling_factor > 0 is not beside its weights"):
+        load_autoencoder(folder)
+    with pytest.raises(
+        ValueError, match=r"whose normalize_activations is 'expected_average_only_in', .* call its fold"
+    ):
+        from_saelens(sae)
     (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": 0.5, "has_whitening": False}))
     own, x = load_autoencoder(folder), rows()
     with torch.no_grad():
         expected = sae(x * 0.5) / 0.5
     torch.testing.assert_close(own.reconstruct(x, own.encode(x)), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "standard"])
+def test_the_whitening_of_a_checkpoint_is_folded_in(tmp_path, kind):
+    made, config = sae_lens.registry.get_sae_training_class(kind)
+    settings = {"k": 4} if kind == "batchtopk" else {}
+    sae = randomised(made(config(d_in=D, d_sae=K, normalize_activations="covariance_whitening", **settings)))
+    if kind == "batchtopk":
+        sae.topk_threshold.fill_(0.1)
+    scaler, x = sae_lens.training.activation_scaler.ActivationScaler(), rows()
+    scaler.estimate_whitening(D, iter([rows(500)]), 1)
+    sae.save_model(tmp_path)
+    for missing in ({}, {"scaling_factor": None, "has_whitening": True}):
+        (tmp_path / "activation_scaler.json").write_text(json.dumps({"scaling_factor": None} | missing))
+        with pytest.raises(ValueError, match=r"and activation_whitening.safetensors is not beside its weights"):
+            load_autoencoder(tmp_path)
+    scaler.save(str(tmp_path / "activation_scaler.json"))
+    sae.save_inference_model(tmp_path / "use")
+    use = sae_lens.SAE.load_from_disk(tmp_path / "use")
+    own = load_autoencoder(tmp_path)
+    with torch.no_grad():
+        activations = use.encode(scaler.scale(x))
+        expected = scaler.unscale(use(scaler.scale(x)))
+    codes = own.encode(x)
+    assert codes.values().numel() > 0
+    torch.testing.assert_close(codes.to_dense() / own.norms.clamp(min=1e-9), activations * (own.norms > 0))
+    torch.testing.assert_close(own.reconstruct(x, codes), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_whitening_that_the_architecture_cannot_take_is_refused(written):
+    folder, _ = written("matching_pursuit", normalize_activations="covariance_whitening")
+    scaler = sae_lens.training.activation_scaler.ActivationScaler()
+    scaler.estimate_whitening(D, iter([rows(500)]), 1)
+    scaler.save(str(folder / "activation_scaler.json"))
+    with pytest.raises(ValueError, match=r"which SAELens cannot read .*Folding activation whitening is not supported"):
+        load_autoencoder(folder)
+
+
+CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}, "model_name": "gpt2-small"}
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu"])
+def test_where_writing_weights_were_centred_rows_lose_their_mean_and_get_it_back(
+    written, architecture, normalisation, recwarn
+):
+    metadata = CENTRED | {"hook_name": "blocks.3.hook_resid_pre"}
+    folder, sae = written(architecture, metadata, normalize_activations=normalisation)
+    recwarn.clear()
+    x = rows() + torch.linspace(-20, 20, 50)[:, None]
+    mean = x.mean(dim=1, keepdim=True)
+    for own in (load_autoencoder(folder), from_saelens(sae)):
+        codes = own.encode(x)
+        with torch.no_grad():
+            expected, activations = sae(x - mean) + mean, sae.encode(x - mean)
+        torch.testing.assert_close(own.reconstruct(x, codes), expected, atol=2e-5, rtol=1e-5)
+        assert torch.equal(codes.to_dense() > 0, activations * sae.W_dec.norm(dim=1) > 0)
+        left = own.with_coder(GreedyCoder())
+        torch.testing.assert_close(
+            left.encode(x, 0.5).to_dense(), left.encode(x - mean, 0.5).to_dense(), atol=1e-3, rtol=0
+        )
+    assert not recwarn
+
+
+def test_means_stay_where_centring_changes_nothing(written):
+    x = rows()
+    for changes in (
+        {"hook_name": "blocks.3.mlp.hook_post"},
+        {"hook_name": "blocks.3.hook_resid_pre", "model_name": "google/gemma-2b"},
+    ):
+        folder, sae = written("standard", CENTRED | changes)
+        check_same(load_autoencoder(folder), sae, x)
+
+
+def test_centred_weights_of_a_model_centre_the_rows_of_its_stream():
+    lens = pytest.importorskip("transformer_lens")
+    config = {"n_layers": 2, "d_model": D, "n_ctx": 8, "d_head": 6, "d_vocab": 20, "act_fn": "relu"}
+    model = lens.HookedTransformer(lens.HookedTransformerConfig(**config, normalization_type="LN", seed=0))
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=random))
+    tokens = torch.arange(8)[None]
+    before = model.run_with_cache(tokens)[1]
+    model.load_state_dict(model.center_writing_weights(model.state_dict()))
+    after = model.run_with_cache(tokens)[1]
+    changed = {name for name in before if not torch.allclose(before[name], after[name], atol=1e-3)}
+    assert {name for name in before if is_of_stream(name)} == changed
+    for name in changed:
+        expected = before[name] - before[name].mean(dim=-1, keepdim=True)
+        torch.testing.assert_close(after[name], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_other_changes_of_the_model_are_named(written):
+    kwargs = {"fold_ln": True, "revision": "step3000", "center_unembed": True, "fold_value_biases": False}
+    folder, _ = written("standard", {"model_from_pretrained_kwargs": kwargs, "hook_name": "blocks.1.attn.hook_z"})
+    with pytest.warns(UserWarning, match=r"that was loaded with fold_ln=True, revision='step3000': its activations"):
+        load_autoencoder(folder)
+    folder, _ = written("standard", {"model_from_pretrained_kwargs": kwargs, "hook_name": "blocks.1.hook_mlp_out"})
+    with pytest.warns(UserWarning, match=r"that was loaded with revision='step3000': its activations"):
+        load_autoencoder(folder)
+    folder, _ = written("standard", CENTRED)
+    with pytest.warns(UserWarning, match=r"on an unknown place of a model .* center_writing_weights=True"):
+        load_autoencoder(folder)
 
 
 def test_another_coder_on_the_decoder_codes_what_the_bias_leaves(written):
@@ -270,13 +380,17 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
 FRESH = """
 import sparsecode_pl.interchange, sys, torch
 assert "sae_lens" not in sys.modules and "lightning" not in sys.modules
+from transformers.utils import logging
+logging.set_verbosity_info()
+sparsecode_pl.interchange.load_autoencoder(sys.argv[1])
+assert logging.get_verbosity() == logging.INFO
 from sae_lens import SAE
 sae = SAE.load_from_disk(sys.argv[1])
 torch.save(sae.encode(torch.load(sys.argv[2])), sys.argv[2])
 """
 
 
-def test_a_fresh_process_reads_an_export_after_importing_this_package(tmp_path):
+def test_a_fresh_process_reads_an_export_and_keeps_the_messages_of_transformers(tmp_path):
     mine, x = dictionary(), rows()
     export_saelens(mine, tmp_path / "out")
     torch.save(x, tmp_path / "x.pt")
@@ -290,6 +404,63 @@ def test_an_autoencoder_in_memory_is_a_codec_too(written):
     own = from_saelens(sae, "mine")
     check_same(own, sae, rows())
     assert (own.origin.name, own.origin.model, own.origin.hook) == ("mine", "gpt2", None)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_an_autoencoder_in_memory_is_used_in_float32_and_left_as_it_is(written, dtype, normalisation):
+    metadata = {"hook_name": "blocks.1.attn.hook_z"}
+    folder, sae = written("standard", metadata, reshape_activations="hook_z", normalize_activations=normalisation)
+    sae = sae.to(dtype=getattr(torch, dtype))
+    before = set(vars(sae))
+    own, x = from_saelens(sae), rows()
+    codes = own.encode(x)
+    assert (sae.dtype, sae.W_dec.dtype, sae.cfg.dtype) == (getattr(torch, dtype), getattr(torch, dtype), dtype)
+    assert sae.W_dec.requires_grad
+    assert sae.hook_z_reshaping_mode
+    assert set(vars(sae)) == before
+    sae.save_model(folder)
+    same = sae_lens.SAE.load_from_disk(folder, dtype="float32")
+    with torch.no_grad():
+        expected = same(x.reshape(-1, 3, D // 3)).flatten(1)
+    torch.testing.assert_close(own.reconstruct(x, codes), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "matryoshka_batchtopk", "topk"])
+def test_an_autoencoder_in_training_is_taken_as_saelens_saves_it_for_use(tmp_path, kind):
+    made, config = sae_lens.registry.get_sae_training_class(kind)
+    widths = {"matryoshka_widths": [10, K]} if kind.startswith("m") else {}
+    training = randomised(made(config(d_in=D, d_sae=K, k=4, rescale_acts_by_decoder_norm=False, **widths)))
+    if kind != "topk":
+        training.topk_threshold.fill_(0.7)
+    training.save_inference_model(tmp_path)
+    own, x = from_saelens(training, "mine"), rows()
+    codes, _ = check_same(own, sae_lens.SAE.load_from_disk(tmp_path), x)
+    assert own.origin.architecture == kind
+    torch.testing.assert_close(own.encode(x[:1]).to_dense()[0], codes.to_dense()[0])
+    assert training.W_dec.requires_grad
+
+
+def test_fingerprints_tell_settings_apart(written):
+    assert (
+        load_autoencoder(written("topk", k=4)[0]).fingerprint != load_autoencoder(written("topk", k=5)[0]).fingerprint
+    )
+    folder, sae = written("jumprelu")
+    own = load_autoencoder(folder)
+    assert own.fingerprint == load_autoencoder(folder).fingerprint == from_saelens(sae, "other").fingerprint
+    with torch.no_grad():
+        sae.threshold[3] += 0.1
+    assert from_saelens(sae).fingerprint != own.fingerprint
+
+
+def test_an_older_saelens_is_named_and_breaks_nothing(written, monkeypatch):
+    folder, _ = written("standard")
+    monkeypatch.setitem(sys.modules, "sae_lens.registry", None)
+    monkeypatch.delitem(sys.modules, "sparsecode_pl.interchange.saelens_sae")
+    with pytest.warns(UserWarning, match=r'its version is too old .*: pip install "sae-lens>=6.54"'):
+        interchange._register()
+    with pytest.raises(ImportError, match=r"which cannot be imported .* install the extra"):
+        load_autoencoder(folder)
 
 
 def test_an_autoencoder_of_saelens_is_measured_beside_a_dictionary(written, tmp_path, quiet_trainer, monkeypatch):

@@ -98,3 +98,16 @@ def test_a_damaged_file_is_refused(tmp_path):
     (folder / "sae.safetensors").write_bytes((folder / "sae.safetensors").read_bytes()[:50])
     with pytest.raises(ValueError, match="which cannot be read as an autoencoder of sparsify"):
         load_autoencoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "hook"),
+    [("16", None), ("run", None), ("layers.3", "layers.3"), ("h.2.mlp", "h.2.mlp"), ("layers.3/seed1", "layers.3")],
+)
+def test_only_the_name_of_a_module_is_taken_for_a_place(tmp_path, folder, hook):
+    assert load_autoencoder(write(tmp_path / folder)).origin.hook == hook
+
+
+def test_fingerprints_tell_k_apart(tmp_path):
+    one, same, other = (load_autoencoder(write(tmp_path / name, k=k)) for name, k in (("a", 3), ("b", 3), ("c", 4)))
+    assert one.fingerprint == same.fingerprint != other.fingerprint

@@ -6,17 +6,19 @@ import pickle
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from sparsecode_pl.coding import GreedyCoder, LassoCoder, MatchingPursuitCoder
 from sparsecode_pl.dictionary import Dictionary
 from sparsecode_pl.interchange import load_autoencoder
-from sparsecode_pl.measurement import load_results
+from sparsecode_pl.measurement import MeasurementError, load_results
+from sparsecode_pl.measurement.arm import Arm
 from sparsecode_pl.measurement.autoencoder_notes import autoencoder_notes
 from sparsecode_pl.measurement.counts import score_at_count
 from sparsecode_pl.measurement.penalty import ShareNotReachedError, penalty_of_count
@@ -36,6 +38,11 @@ ARMS = [
     "mine, greedy, same expl. var.",
     "mine, exact, same expl. var.",
     "learnt dictionary, expl. var. of mine",
+]
+ROLES = [
+    ("own",),
+    *((role, "N0") for role in ("greedy", "exact", "pursuit", "learnt")),
+    *((role, "explained_variance") for role in ("greedy", "exact", "learnt")),
 ]
 
 
@@ -75,8 +82,10 @@ def test_own_codes_and_others_at_the_same_n0_and_variance_stand_beside_the_data(
     data = make_data()
     measured, *arms = run(module(), data, saes=[mine])
     assert [record["data"] for record in arms] == ARMS
-    assert all((record["sae"], record["control_of"]) == ("mine", measured["data"]) for record in arms)
-    assert "sae" not in measured
+    assert all((record["arm"]["sae"], record["control_of"]) == ("mine", measured["data"]) for record in arms)
+    assert (arms[0]["arm"]["role"], arms[0]["arm"]["match"]) == ("own", None)
+    assert (arms[5]["arm"]["role"], arms[5]["arm"]["match"]) == ("greedy", "explained_variance")
+    assert "arm" not in measured
     own, *others = arms
     for prefix, index in (("", data.train_index), ("heldout_", data.heldout_index)):
         rows = data.rows[index]
@@ -102,8 +111,13 @@ def test_own_codes_and_others_at_the_same_n0_and_variance_stand_beside_the_data(
         assert set(record["intervals"]) >= {"S1", "heldout_explained_variance", "heldout_S1_ratio"}
         assert 0 < record["atoms_alive"] <= record["num_atoms"] == 32
     pursuit = load_autoencoder(mine).with_coder(MatchingPursuitCoder(round(own["N0"])))
-    again = score(pursuit, data.rows[data.heldout_index], [Scores(own["lam"])])
+    largest = pursuit.encode(data.rows[data.train_index], 1.0).to_dense().amax(dim=1).mean()
+    assert others[2]["lam"] == others[2]["heldout_lam"] == pytest.approx(0.1 * float(largest), rel=1e-5)
+    pursuit = load_autoencoder(mine).with_coder(MatchingPursuitCoder(round(own["heldout_N0"])))
+    assert round(own["heldout_N0"]) != round(own["N0"])  # each kind of rows has as many steps as its own codes
+    again = score(pursuit, data.rows[data.heldout_index], [Scores(others[2]["lam"])])
     assert others[2]["heldout_explained_variance"] == pytest.approx(float(again["explained_variance"]))
+    assert others[2]["heldout_L_norm"] == pytest.approx(float(again["L_norm"]), rel=1e-5)
     again = score(measured.dictionary, data.rows[data.heldout_index], [Scores(others[3]["heldout_lam"])])
     assert others[3]["heldout_N0"] == pytest.approx(float(again["N0"]))
     read = load_results(tmp_path / "runs" / "version_0")
@@ -133,8 +147,8 @@ def test_an_autoencoder_stands_beside_the_layer_that_it_is_of(run, layered, tmp_
     features = near(torch.eye(8))
     sae = write(tmp_path / "layers.0", features)  # what leaves block 0 is hidden state 1
     records = run(module(d_model=8), data, saes=[sae])
-    assert [record["data"] for record in records if "sae" not in record] == [f"toy layer {n}" for n in range(2)]
-    assert {record["layer"] for record in records if "sae" in record} == {"1"}
+    assert [record["data"] for record in records if "arm" not in record] == [f"toy layer {n}" for n in range(2)]
+    assert {record["layer"] for record in records if "arm" in record} == {"1"}
     assert len(records) == 10
     anywhere = write(tmp_path / "anywhere", features)
     subjects = prepare(module(d_model=8), layered(widths=(8, 6, 8)), saes=[anywhere, anywhere])
@@ -164,15 +178,21 @@ def test_another_model_is_a_warning_with_both_names(layered, tmp_path):
 def test_what_cannot_match_is_left_out_and_the_rest_is_there(run, make_data, tmp_path):
     noise = torch.randn(32, 16, generator=torch.Generator().manual_seed(1))
     sae = write(tmp_path / "mine", noise, k=30, bias=5.0)
-    with pytest.warns(UserWarning, match=r"same expl. var.: the own codes explain -\d.*which no penalty is sought for"):
+    with pytest.warns(
+        UserWarning, match=r"same expl. var., training rows: the own codes explain -\d.*which no penalty is sought for"
+    ):
         measured, own, *others = run(module(), make_data(), saes=[sae])
     assert own["explained_variance"] < 0
+    assert all(record["arm"]["role"] in ("own", "pursuit") for record in (own, *others) if "S1" in record)
     # 30 of 32 atoms of width 16 are never needed, and matching pursuit alone takes as many as it is told to.
     assert [record["data"] for record in others if "S1" in record] == ["mine, pursuit, same N0"]
     assert math.isfinite(measured["S1"])
     console = Console(width=140, record=True)
     print_table([measured, own, *others], console)
-    assert "mine, exact, same expl. var." in " ".join(console.export_text().split())
+    shown = " ".join(console.export_text().split())
+    assert "mine, exact, same expl. var." in shown
+    assert "in the lines of an autoencoder: at no penalty do the codes match its own on such rows" in shown
+    assert "there are no such rows" not in shown
 
 
 def test_a_run_is_resumed_with_the_same_files_alone(run, make_data, mine, tmp_path):
@@ -191,12 +211,75 @@ def test_a_run_is_resumed_with_the_same_files_alone(run, make_data, mine, tmp_pa
         run(module(), make_data(), resume=folder)
 
 
+def test_without_own_codes_nothing_is_matched_and_no_number_is_divided_by(run, make_data, tmp_path):
+    data = make_data()
+    data.setup("fit")
+    encoder = torch.nn.functional.normalize(data.rows[data.train_index[:32]], dim=1)
+    sae = write(tmp_path / "mine", encoder, bias=-100.0)  # no code is above zero
+    with pytest.raises(MeasurementError, match="all its codes of the training rows are zero"):
+        run(module(), make_data(), saes=[sae])
+    records = load_results(tmp_path / "runs" / "version_0").records
+    assert [record.error is None for record in records] == [True, *[False] * 8]
+    assert "the own codes of mine have no scores that others could match" in records[1 + 1].error
+
+
+def test_where_own_codes_of_some_rows_are_zero_these_alone_are_left_out(run, make_data, mine, monkeypatch):
+    data = make_data()
+    data.setup("fit")
+    heldout = {tuple(row) for row in data.rows[data.heldout_index].tolist()}
+
+    def load(name):
+        autoencoder = load_autoencoder(name)
+        encode = autoencoder.encoder
+
+        def encoder(x):
+            keep = torch.tensor([tuple(row) not in heldout for row in x.tolist()])
+            return encode(x) * keep[:, None]
+
+        autoencoder.encoder = encoder
+        return autoencoder
+
+    monkeypatch.setattr("sparsecode_pl.measurement.autoencoders.load_autoencoder", load)
+    with pytest.warns(UserWarning, match="held-out rows: the own codes are all zero, which leaves nothing to match"):
+        _, own, *others = run(module(), data, saes=[mine])
+    assert own["heldout_N0"] == 0
+    assert all("S1" in record for record in others)
+    assert not any("heldout_S1" in record for record in others)
+
+
+def test_an_autoencoder_is_read_before_the_data_are_captured(make_data, monkeypatch):
+    data = make_data()
+    monkeypatch.setattr(data, "prepare_data", lambda: pytest.fail("the data are being captured"))
+    with pytest.raises(FileNotFoundError, match="sae is 'nowhere'"):
+        prepare(module(), data, saes=["nowhere"])
+
+
+def test_an_encoder_that_has_changed_alone_is_not_resumed(run, make_data, mine, tmp_path):
+    run(module(), make_data(), saes=[mine])
+    features = load_file(mine / "sae.safetensors")
+    save_file(features | {"encoder.bias": features["encoder.bias"] + 0.01}, mine / "sae.safetensors")
+    with pytest.raises(ValueError, match=r"sae_files is .* but the run in .* was made with"):
+        run(module(), make_data(), saes=[mine], resume=tmp_path / "runs" / "version_0")
+
+
 # --- the penalty at a number of coefficients --------------------------------------------------------------------------
 
 
 def dictionary(m=40, d=16):
     random = torch.Generator().manual_seed(0)
     return Dictionary(normalize(torch.randn(m, d, generator=random), dim=1), lam=1.0)
+
+
+class Counting(GreedyCoder):
+    """Greedy codes, and how many rows were coded at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def encode(self, x, lam, bound):
+        self.rows.append(len(x))
+        return super().encode(x, lam, bound)
 
 
 @pytest.mark.parametrize("start", [1e-3, 0.5, 40.0])
@@ -211,6 +294,34 @@ def test_the_penalty_of_a_number_of_coefficients_is_found_from_anywhere(count, s
 def test_more_coefficients_than_there_can_be_are_an_error_that_says_how_many_there_are():
     with pytest.raises(ShareNotReachedError, match=r"N0 is to be 60, but the codes have \d+(\.\d+)? non-zero"):
         penalty_of_count(dictionary(), torch.randn(50, 16), 60, 0.1)
+
+
+def test_what_cannot_be_reached_is_seen_on_few_rows():
+    coder = Counting()
+    codec = Dictionary(dictionary().atoms, lam=1.0, coder=coder)
+    with pytest.raises(ShareNotReachedError, match="N0 is to be 39, but"):
+        penalty_of_count(codec, torch.randn(2048, 16, generator=torch.Generator().manual_seed(1)), 39, 1.0)
+    assert coder.rows == [2048, 256]
+
+
+def test_a_number_that_no_longer_grows_is_given_up():
+    x = torch.randn(2048, 16, generator=torch.Generator().manual_seed(1))
+    x[::8] *= 0.5
+    x[1:64] = 0  # these have no code, and are not among the few rows
+    coder = Counting()
+    codec = Dictionary(torch.eye(16), lam=1.0, coder=coder)
+    most = float(score(codec, x, [Scores(1e-9)])["N0"])
+    few = float(score(codec, x[::8], [Scores(1e-9)])["N0"])
+    assert 0.9 * most < most < few
+    with pytest.raises(ShareNotReachedError, match="N0 is to be"):
+        penalty_of_count(codec, x, (most + few) / 2, 1.0)
+    assert sum(rows == 2048 for rows in coder.rows) < 25
+
+
+@pytest.mark.parametrize("count", [0.0, math.nan])
+def test_no_coefficients_are_sought_at_no_penalty(count):
+    with pytest.raises(ShareNotReachedError, match="which no penalty is sought for"):
+        penalty_of_count(dictionary(), torch.randn(50, 16), count, 0.1)
 
 
 def test_all_rows_have_the_number_and_not_the_sample_alone(make_data):
@@ -234,10 +345,10 @@ def record(data, n0, share, **names):
 
 def made_up():
     values = [(8, 0.8), (8, 0.79), (8, 0.78), (8, 0.85), (8, 0.9), (5, 0.8), (4.5, 0.8), (4, 0.8)]
-    beside = {"control_of": "toy", "sae": "mine"}
+    arms = [{"arm": Arm("", "mine", *each).plain(), "control_of": "toy"} for each in ROLES]
     return [
         record("toy", 12, 0.95),
-        *(record(label, *each, **beside) for label, each in zip(ARMS, values, strict=True)),
+        *(record(label, *each, **beside) for label, each, beside in zip(ARMS, values, arms, strict=True)),
         record("Gaussian", 30, 0.9, control_of="toy"),
     ]
 
@@ -246,8 +357,8 @@ def test_the_sentences_say_what_encoder_and_dictionary_cost():
     first, second, third = autoencoder_notes(made_up(), "train")
     assert first == (
         "mine at toy, training rows: with N0 8, its own encoder explains 0.800 of the variance, matching pursuit on "
-        "its decoder 0.850, greedy codes on its decoder 0.790, exact codes on its decoder 0.780, greedy codes of the "
-        "learnt dictionary 0.900: the encoder costs 0.050, the dictionary 0.110."
+        "its decoder 0.850 (N0 8), greedy codes on its decoder 0.790 (N0 8), exact codes on its decoder 0.780 (N0 8), "
+        "greedy codes of the learnt dictionary 0.900 (N0 8): the encoder costs 0.050, the dictionary 0.110."
     )
     assert second == (
         "To explain 0.800, its own encoder has N0 8, greedy codes on its decoder 5, exact codes on its decoder 4.5, "
@@ -256,6 +367,15 @@ def test_the_sentences_say_what_encoder_and_dictionary_cost():
     assert third.startswith("Greedy and exact codes are shrunk")
     assert list(autoencoder_notes(made_up()[:2], "train")) == []
     assert list(autoencoder_notes(made_up(), "heldout")) == []
+
+
+def test_the_sentences_are_of_their_layer_also_where_that_failed():
+    other = [{**one, **({"control_of": "other"} if "control_of" in one else {"data": "other"})} for one in made_up()]
+    failed = {"data": "other", "error": "no room"}
+    for records in ([*made_up(), failed, *other[1:]], [*made_up(), *other[1:]]):
+        first, _, second, _, _ = autoencoder_notes(records, "train")
+        assert first.startswith("mine at toy, ")
+        assert second.startswith("mine at other, ")
 
 
 def test_bars_of_an_autoencoder_have_a_colour_of_their_own():
@@ -275,3 +395,22 @@ def test_curves_of_layers_have_own_and_greedy_codes_alone():
         "mine, greedy, same expl. var.",
         "the data",
     ]
+
+
+def test_autoencoders_of_one_layer_each_share_their_curves():
+    records = [
+        {**one, "model": "toy", "layer": str(layer)}
+        | ({"arm": one["arm"] | {"sae": f"l{layer}"}} if "arm" in one else {})
+        for layer in range(3)
+        for one in made_up()
+    ]
+    axes = draw_layers(records).axes[0]
+    handles, shown = axes.get_legend_handles_labels()
+    assert shown == [
+        "Gaussian",
+        "autoencoder, own encoder",
+        "autoencoder, greedy, same N0",
+        "autoencoder, greedy, same expl. var.",
+        "the data",
+    ]
+    assert all(len(handle.get_ydata()) == 3 and np.isfinite(handle.get_ydata()).all() for handle in handles)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparsecode_pl.analysis.loss.arms import codec_arm, constant_arm, control_arms, mean_nonzero
 from sparsecode_pl.analysis.loss.output import Output
+from sparsecode_pl.analysis.loss.recaptured import Recaptured
 from sparsecode_pl.analysis.loss.report import ABLATIONS, CLEAN, LossReport
 from sparsecode_pl.analysis.loss.sums import COLUMNS, LossSums
 from sparsecode_pl.codec import Codec
@@ -18,6 +19,8 @@ from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
 _DOCUMENT, _TOKEN = "document", "token_id"
 # Rows on which N0 is counted, at most.
 _SAMPLE = 2048
+# Documents whose rows are captured again, about so many.
+_RECAPTURED = 4
 _BUCKETS, _ROWS = 62, 63  # streams of random numbers
 
 
@@ -48,7 +51,8 @@ def codec_loss(
         The report, with the arms "clean", "dictionary", those of `others`, the controls, "mean" and "zero".
 
     Raises:
-        ValueError: the data are of no model, the codec is of another width, or the text is no longer that of the rows.
+        ValueError: the data are of no model, the codec is of another width, or the text or the model is no longer that
+            of the rows.
         OSError: the model cannot be read.
     """
     check_arguments(codec_loss, locals())
@@ -61,7 +65,7 @@ def codec_loss(
                 "from this layer"
             )
     documents, heldout = heldout_documents(data)
-    tokens = _check_text(rerun, source, documents)
+    tokens = _check_text(rerun, data, documents)
     mean = data.statistics.mean
     lam = codec.lam if lam is None else lam
     among = torch.isin(_numbers(source, _DOCUMENT), documents).nonzero().flatten()
@@ -90,7 +94,8 @@ def check_loss(source: Source) -> Rerun:
     if rerun is None:
         raise ValueError(
             f"loss is true, but {source.label} is of no model that can be run again: leave loss out, or measure "
-            "TransformerActivations, or a store that it filled, without `remove`"
+            "TransformerActivations, or a store that it filled, without `remove`. The model or the text of a store "
+            "may be gone"
         )
     rerun.check()
     return rerun
@@ -172,23 +177,27 @@ def model_loss(
     return report
 
 
-def _check_text(rerun: Rerun, source: Source, documents: Tensor) -> int:
-    """Check that the text of some documents has the tokens of their rows.
+def _check_text(rerun: Rerun, data: ActivationDataModule, documents: Tensor) -> int:
+    """Check that the text of some documents has the tokens of their rows, and that the model gives these rows.
 
     Returns:
         The number of positions that are judged.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it has not, or does not.
     """
+    source = data.source
     document, token = _numbers(source, _DOCUMENT), _numbers(source, _TOKEN)
     among = torch.isin(document, documents)
     rows = torch.stack([document[among], token[among]], dim=1).unique(dim=0)
-    read, judged = [rows[:0]], 0
+    few = documents[:: max(1, len(documents) // _RECAPTURED)]
+    read, judged, again = [rows[:0]], 0, Recaptured()
     for passage in rerun.passages(documents):
         real = passage.attention_mask.bool()
         read.append(torch.stack([passage.document[real], passage.input_ids[real]], dim=1).unique(dim=0))
         judged += int(passage.judged.sum())
+        if torch.isin(passage.document[passage.replaced], few).any():
+            again.add(rerun, passage, few)
     text = torch.cat(read).unique(dim=0)
     new = len(torch.cat([text, rows]).unique(dim=0)) - len(text)
     if new:
@@ -196,6 +205,7 @@ def _check_text(rerun: Rerun, source: Source, documents: Tensor) -> int:
             f"loss is true, but the text that {source.label} is read from has changed: {new:,} of the tokens in the "
             "rows' documents are not there. Leave loss out, or capture the activations anew"
         )
+    again.check(source)
     return judged
 
 
