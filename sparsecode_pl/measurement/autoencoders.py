@@ -28,7 +28,7 @@ from sparsecode_pl.measurement.arm import ROLES, Arm
 from sparsecode_pl.measurement.counts import TOLERANCE, score_at_count
 from sparsecode_pl.measurement.exact import ExactCodes
 from sparsecode_pl.measurement.intervals import take_sums
-from sparsecode_pl.measurement.loss import fit_loss
+from sparsecode_pl.measurement.loss import LOSS_SUMS, fit_loss
 from sparsecode_pl.measurement.penalty import ShareNotReachedError
 from sparsecode_pl.measurement.plan import Plan
 from sparsecode_pl.measurement.record import DICTIONARY, Fit
@@ -226,7 +226,9 @@ def _score(
     if plan.loss and score_name(kind, "lam") in scores:
         codec = codecs.of(kind)
         codec.lam = scores[score_name(kind, "lam")]  # type: ignore[misc]
-        lost, loss_sums = fit_loss(codec, data, folder)
+        of_layer = from_rank_zero(lambda: Fit.read(learnt))
+        before = None if of_layer is None else of_layer.sums.get(LOSS_SUMS)
+        lost, loss_sums = fit_loss(codec, data, folder, before=before)
         scores, sums = scores | lost, sums | loss_sums
     scores |= {score_name(kind, "num_samples"): len(index) for kind, index in data.row_sets.items()}
     scores |= {"num_atoms": codec.num_atoms, "seconds": time.perf_counter() - start}

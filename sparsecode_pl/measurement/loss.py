@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +11,7 @@ from sparsecode_pl.data import ActivationDataModule
 from sparsecode_pl.utilities.bootstrap import Array
 from sparsecode_pl.utilities.files import write_file
 from sparsecode_pl.utilities.plain import from_json, parse_json
-from sparsecode_pl.utilities.ranks import from_rank_zero, rank
+from sparsecode_pl.utilities.ranks import rank
 
 if TYPE_CHECKING:
     from sparsecode_pl.measurement.subjects import Subject
@@ -63,9 +62,15 @@ def check_losses(subjects: Sequence["Subject"]) -> None:
 
 
 def fit_loss(
-    codec: Codec, data: ActivationDataModule, folder: Path, *, exact: Codec | None = None, controls: bool = False
+    codec: Codec,
+    data: ActivationDataModule,
+    folder: Path,
+    *,
+    exact: Codec | None = None,
+    controls: bool = False,
+    before: Array | None = None,
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    """Run the model with a codec's reconstructions, and write `loss.json`. The first process does it for all.
+    """Run the model with a codec's reconstructions, and write `loss.json`. The processes share the documents.
 
     Args:
         codec: a dictionary or an autoencoder, with the penalty that it is to be used at.
@@ -73,12 +78,17 @@ def fit_loss(
         folder: of the fit.
         exact: the same with exact codes, to be run too.
         controls: whether to run a random dictionary and principal components too.
+        before: the sums that this gave for another codec and the same data, from which mean and zero are taken.
 
     Returns:
         The scores by the names of a record, and the sums that they come from.
     """
     others = {} if exact is None else {EXACT: exact}
-    report = from_rank_zero(partial(codec_loss, codec, data, others=others, controls=controls))
+    known = None
+    if before is not None:
+        found = LossSums.unstack(before, _KEPT)
+        known = LossSums(found.kind, found.tokens, {name: found.arms[name] for name in ("mean", "zero")})
+    report = codec_loss(codec, data, others=others, controls=controls, known=known)
     if rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / LOSS, json.dumps(report.plain(), indent=2, allow_nan=False).encode())

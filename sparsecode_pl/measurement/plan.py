@@ -15,7 +15,8 @@ from sparsecode_pl.utilities.plain import plain_attributes
 
 # Names in records that are no scores of rows.
 _RESERVED = {
-    *("data", "model", "layer", "control_of", "sae", "error", "spread", "intervals", "frontier", "fits", "folder"),
+    *("data", "model", "layer", "control_of", "error", "spread", "intervals", "frontier", "fits", "folder"),
+    *("arm", "sae", "role", "match"),
     *("num_samples", "lam", "train_lam", "atoms_alive", "num_atoms", "rounds", "seconds", "dead_atoms"),
     *("num_distinct", "num_types", "heldout_seen_share", "num_copies", "token_explained_variance"),
     *("atom_stability", "atom_stability_chance"),

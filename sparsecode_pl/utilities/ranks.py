@@ -19,6 +19,20 @@ def rank() -> int:
     return torch.distributed.get_rank() if is_shared() else 0
 
 
+def num_ranks() -> int:
+    """How many processes work together, 1 if this one works alone."""
+    return torch.distributed.get_world_size() if is_shared() else 1
+
+
+def from_all_ranks(value: T) -> list[T]:
+    """The values of all processes, by their numbers, on every process. Each of them must call this."""
+    if not is_shared():
+        return [value]
+    found: list[Any] = [None] * num_ranks()
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
 def from_rank_zero(compute: Callable[[], T]) -> T:
     """Call `compute` on the first process and return its result on every process; the others wait.
 

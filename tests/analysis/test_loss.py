@@ -1,6 +1,7 @@
 """What replacing activations costs a model, beside a plain loop over documents."""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -255,6 +256,41 @@ def test_sums_are_stacked_and_taken_apart(report):
     assert again.kind == "causal"
     for name in names:
         np.testing.assert_array_equal(again.arms[name], report.sums.arms[name])
+
+
+@pytest.mark.parametrize("processes", [2, 3, 50])  # some of the last have no document
+def test_processes_that_share_the_documents_have_the_sums_of_one(model, arms, report, monkeypatch, processes):
+    measure = sys.modules["sparsecode_pl.analysis.loss.measure"]
+    monkeypatch.setattr(measure, "num_ranks", lambda: processes)
+    shares = []
+
+    def alone(share):
+        shares.append(share)
+        return [share] if len(shares) < processes else shares
+
+    monkeypatch.setattr(measure, "from_all_ranks", alone)
+    for number in range(processes):
+        monkeypatch.setattr(measure, "rank", lambda number=number: number)
+        try:
+            found = model_loss(model, arms, ALL)
+        except ValueError as error:  # of a process that alone has no document
+            assert "leave no prediction to judge" in str(error)
+    np.testing.assert_array_equal(found.sums.tokens, report.sums.tokens)
+    for name, each in report.sums.arms.items():
+        np.testing.assert_allclose(found.sums.arms[name], each, rtol=1e-5, atol=1e-5)
+    assert found.arms["halves"] == pytest.approx(report.arms["halves"], abs=1e-5)
+
+
+def test_what_is_known_is_not_run_again(model, arms, report):
+    known = LossSums("causal", report.sums.tokens, {name: report.sums.arms[name] for name in ("mean", "zero")})
+    before = model.passes
+    again = model_loss(model, {"halves": arms["halves"]}, ALL, known=known)
+    assert model.passes - before == 2 * 10  # as it is and halved, ten batches
+    assert list(again.arms) == ["clean", "halves", "mean", "zero"]
+    assert again.arms["halves"] == report.arms["halves"]
+    assert again.intervals["halves"] == report.intervals["halves"]
+    with pytest.raises(ValueError, match="known has sums of other documents, or with another seed"):
+        model_loss(model, {}, ALL[:20], known=known)
 
 
 def test_an_arm_may_not_have_the_name_of_the_model_as_it_is(model):

@@ -177,7 +177,7 @@ def test_measure_holds_data_against_autoencoders(here, capsys, measure_words, au
     run = here / "out" / "version_0"
     written = json.loads((run / "results.json").read_text())
     assert written["settings"]["sae"] == ["one", "two"]
-    assert [record.get("sae") for record in written["results"]] == [None, *["one"] * 8, *["two"] * 8]
+    assert [record.get("arm", {}).get("sae") for record in written["results"]] == [None, *["one"] * 8, *["two"] * 8]
     shown = " ".join(capsys.readouterr().out.split())
     assert "one, own encoder" in shown
     assert "two at SparseLinear a=1.5, held-out rows: with N0" in shown

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from sparsecode_synthetic import SparseLinear
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,7 +24,10 @@ ROUNDS = ["--data.batch_size=128", "--data.batches_per_round=16", "--trainer.max
 FIT = [*ROWS, "--data.active=1.5", *ROUNDS, *QUIET]
 # Atoms that are not trained, so that the scores differ by rounding alone.
 TEXT = ["--data=ActivationStore", "--data.path=text", "--model.learn=false", "--model.lam=0.5", "--model.num_atoms=24"]
+# It is the first, whose second process starts when the first one has made the folder of the run.
+SAE = ["measure", *ROWS, "--data.active=1.5", *QUIET, "--model.expansion=2", "--trainer.max_epochs=1", "--sae=mine"]
 COMMANDS = [
+    ("sae", [*SAE, "--data.batch_size=128", "--data.batches_per_round=8"]),
     ("fit", ["fit", *FIT]),
     ("measured", ["measure", *FIT, "--controls+=RandomDictionary", "--explained_variance=0.9", "--exact"]),
     ("text", ["measure", *TEXT, *QUIET, "--trainer.max_epochs=1", "--data.batches_per_round=2"]),
@@ -95,6 +99,15 @@ def text_rows() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return rows[token, place], {"token_id": token, "document": torch.arange(1001) // 20}
 
 
+def write_autoencoder(folder) -> None:
+    """Write one of sparsify's format, with random features of which three are active."""
+    features = torch.nn.functional.normalize(torch.randn(32, 16, generator=generator(2)))
+    tensors = {"encoder.weight": features, "encoder.bias": torch.full((32,), -0.05)}
+    folder.mkdir()
+    save_file(tensors | {"W_dec": features.clone(), "b_dec": torch.zeros(16)}, folder / "sae.safetensors")
+    (folder / "cfg.json").write_text('{"d_in": 16, "k": 3, "num_latents": 32}')
+
+
 def port() -> str:
     """A free one, for processes to meet at."""
     with socket.socket() as probe:
@@ -108,6 +121,7 @@ def folder(tmp_path_factory, python_in):
     folder = tmp_path_factory.mktemp("processes")
     rows, columns = text_rows()
     write_store(folder / "text", [{"mlp": rows, **columns}], source={"model": "tiny"})
+    write_autoencoder(folder / "mine")
     (folder / "in_two.py").write_text(IN_TWO.format(command_lines=command_lines(2)))
     python_in(folder, "in_two.py", MASTER_PORT=port())
     with pytest.MonkeyPatch.context() as patch:
@@ -175,6 +189,16 @@ def test_a_measurement_at_a_share_in_two_processes_is_that_in_one(folder):
             assert record[score] == pytest.approx(other[score], rel=close), score
         for gap in ("coding_gap", "heldout_coding_gap"):
             assert record[gap] == pytest.approx(other[gap], abs=1e-6), gap
+
+
+def test_an_autoencoder_in_two_processes_has_the_scores_of_one(folder):
+    assert [path.name for path in (folder / "sae_2").iterdir()] == ["version_0"]
+    found, expected = records(folder, "sae")
+    assert len(found) == 9
+    assert [record["data"] for record in found] == [record["data"] for record in expected]
+    for record, other in zip(found, expected, strict=True):
+        for score in ("N0", "explained_variance", "heldout_S1", "heldout_L_norm", "lam"):
+            assert record[score] == pytest.approx(other[score], rel=1e-4), (record["data"], score)
 
 
 def test_text_in_two_processes_has_the_scores_and_the_intervals_of_one(folder):

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsecode_pl.codec import Codec
 from sparsecode_pl.data import Replace, Rows, generator, row_blocks
 from sparsecode_pl.dictionary import Dictionary
+from sparsecode_pl.utilities.ranks import from_rank_zero
 
 # Relative precision of the random dictionary's penalty, and the smallest one that is tried, as a share of the largest.
 _PRECISION, _SMALLEST = 0.002, 1e-5
@@ -78,8 +79,9 @@ def control_arms(
         - "mean": the mean of the training rows.
         - "zero".
     """
-    n0 = mean_nonzero(codec, sample, lam)
+    n0 = from_rank_zero(lambda: mean_nonzero(codec, sample, lam))
     dictionary = random_dictionary(codec.num_atoms, sample, n0, mean, seed)
+    dictionary.lam = from_rank_zero(lambda: dictionary.lam)  # no two processes may differ in the last digit
     k = min(max(1, round(n0)), codec.d_model)
     components = principal_components(rows, index, mean, k, codec.atoms.device)
     principal = f"{k} principal component{'s' * (k > 1)}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -15,6 +16,7 @@ from sparsecode_pl.analysis.loss.sums import COLUMNS, LossSums
 from sparsecode_pl.codec import Codec
 from sparsecode_pl.data import BUCKETS, ActivationDataModule, Progress, Replace, Rerun, Source, generator
 from sparsecode_pl.utilities.arguments import check_arguments, check_tensor
+from sparsecode_pl.utilities.ranks import from_all_ranks, from_rank_zero, num_ranks, rank
 
 _DOCUMENT, _TOKEN = "document", "token_id"
 # Rows on which N0 is counted, at most.
@@ -31,12 +33,14 @@ def codec_loss(
     lam: float | None = None,
     others: Mapping[str, Codec] | None = None,
     controls: bool = True,
+    known: LossSums | None = None,
     seed: int = 0,
 ) -> LossReport:
     """What a model loses when a layer's activations are replaced by a codec's reconstruction, beside controls.
 
     The documents are those that are held out: none of their rows was trained on. Where there are none, they are all,
-    and the report's `heldout` is false.
+    and the report's `heldout` is false. Where `torch.distributed` runs, the processes share the documents, and each of
+    them must call this.
 
     Args:
         codec: a dictionary, or anything else that encodes and reconstructs.
@@ -45,6 +49,7 @@ def codec_loss(
         others: further codecs, by the names of their arms, at the same penalty, such as the same dictionary with exact
             codes: `{"exact codes": dictionary.bind(LassoCoder())}`.
         controls: whether to run a random dictionary and principal components too, see `control_arms`.
+        known: sums of "mean" and "zero" over the same documents with the same seed, which are then not run again.
         seed: of the random dictionary, and of the bootstrap.
 
     Returns:
@@ -65,7 +70,7 @@ def codec_loss(
                 "from this layer"
             )
     documents, heldout = heldout_documents(data)
-    tokens = _check_text(rerun, data, documents)
+    tokens = from_rank_zero(lambda: _check_text(rerun, data, documents))
     mean = data.statistics.mean
     lam = codec.lam if lam is None else lam
     among = torch.isin(_numbers(source, _DOCUMENT), documents).nonzero().flatten()
@@ -79,7 +84,9 @@ def codec_loss(
         arms, nonzero = arms | further, nonzero | of_further
     else:
         arms |= {"mean": constant_arm(mean), "zero": torch.zeros_like}
-    report = model_loss(rerun, arms, documents, heldout=heldout, seed=seed, tokens=tokens)
+    if known is not None:
+        arms = {name: arm for name, arm in arms.items() if name not in known.arms}
+    report = model_loss(rerun, arms, documents, heldout=heldout, known=known, seed=seed, tokens=tokens)
     return replace(report, nonzero=nonzero)
 
 
@@ -116,13 +123,15 @@ def model_loss(
     documents: Tensor,
     *,
     heldout: bool = True,
+    known: LossSums | None = None,
     seed: int = 0,
     tokens: int | None = None,
 ) -> LossReport:
     """What a model loses on some documents when activations are replaced, in several ways in turn.
 
     Every batch of text goes through the model once as it is, and once for each arm. The same activations are replaced,
-    and the same outputs judged, in all arms.
+    and the same outputs judged, in all arms. Where `torch.distributed` runs, the processes share the documents, and
+    each of them must call this.
 
     Args:
         rerun: the model.
@@ -130,6 +139,7 @@ def model_loss(
             there are such.
         documents: their numbers in the column `document`, (k,) int64.
         heldout: what the report says of the documents.
+        known: sums of further arms over the same documents with the same seed.
         seed: of the bootstrap.
         tokens: number of tokens in the documents, for the progress bar.
 
@@ -137,7 +147,7 @@ def model_loss(
         The report, with "clean" as its first arm.
 
     Raises:
-        ValueError: an arm is called "clean", or the documents leave nothing to judge.
+        ValueError: an arm is called "clean", the documents leave nothing to judge, or `known` is of other documents.
     """
     check_arguments(model_loss, locals())
     check_tensor(documents, "documents")
@@ -149,8 +159,9 @@ def model_loss(
     size = min(len(documents), BUCKETS)
     counted = torch.zeros(size, dtype=torch.float64)
     sums = {name: torch.zeros(size, width, dtype=torch.float64) for name in (CLEAN, *arms)}
+    mine = documents[rank() :: num_ranks()]
     with Progress("running the model", tokens, unit="tokens") as progress:
-        for passage in rerun.passages(documents):
+        for passage in rerun.passages(mine) if len(mine) else ():
             where = buckets[torch.searchsorted(documents, passage.document[passage.judged])]
             if len(where) == 0:
                 continue
@@ -159,13 +170,20 @@ def model_loss(
             sums[CLEAN].index_add_(0, where, output.clean)
             for name, arm in arms.items():
                 sums[name].index_add_(0, where, output.compare(rerun(passage, arm)))
-            progress.advance(len(where))
+            progress.advance(num_ranks() * len(where))
+    shares = from_all_ranks((counted, sums))
+    counted = torch.stack([share for share, _ in shares]).sum(0)
+    sums = {name: torch.stack([each[name] for _, each in shares]).sum(0) for name in sums}
     if not counted.any():
         raise ValueError(
             f"documents are {len(documents):,}, and leave no prediction to judge: give longer ones, of at least two "
             "tokens that count"
         )
     whole = LossSums(rerun.kind, counted.numpy(), {name: each.numpy() for name, each in sums.items()})
+    if known is not None:
+        if not np.array_equal(known.tokens, whole.tokens):
+            raise ValueError("known has sums of other documents, or with another seed: leave it out")
+        whole = LossSums(rerun.kind, whole.tokens, whole.arms | known.arms)
     report = LossReport.of(whole, len(documents), heldout, seed)
     for ablation, name in ABLATIONS.items():
         if name in report.arms[CLEAN] and report.arms[CLEAN][name] != 1:
