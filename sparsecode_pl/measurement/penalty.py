@@ -1,6 +1,7 @@
 """The penalty at which codes explain a given share of the variance."""
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -17,9 +18,12 @@ PRECISION = 0.01
 _SHORTEST, _LONGEST = math.log(1.02), math.log(4.0)
 # Whether the share can be reached at all is seen on so many rows, at a penalty so much smaller than the first.
 _FLOOR_ROWS, _FLOOR = 256, 1e-4
-# A number of coefficients is bracketed by steps of this factor, at most so many. It is refused if few rows at a tiny
-# penalty have less than this share of it, or if it grows by less than this over two steps.
-_STEP, _MOST_STEPS, _ENOUGH, _STILL = math.log(1.5), 30, 0.9, 1e-3
+# A number of coefficients is bracketed by steps of this factor, at most so many.
+_STEP, _MOST_STEPS = math.log(1.5), 30
+# First on a few rows, which are to have this share of it. It is given up if N0 grows by less than `_STILL` over two
+# steps, once it is `_SOME` of the number: a few rows of large norm may have codes long before the others. Smaller
+# shares than `_FEWEST` are taken for that.
+_ENOUGH, _STILL, _SOME, _FEWEST = 0.9, 1e-3, 0.1, 1e-3
 
 
 class ShareNotReachedError(ValueError):
@@ -129,37 +133,44 @@ def penalty_of_count(codec: Codec, rows: Tensor, count: float, start: float) -> 
     if not count > 0:
         raise ShareNotReachedError(f"N0 is to be {count:.4g}, which no penalty is sought for")
     codec = codec.bind()
-
-    @cache
-    def excess(log_lam: float) -> float:
-        """Above 0 where the penalty is too small."""
-        return math.log(max(mean_nonzero(codec, rows, math.exp(log_lam)), 1e-3 * count) / count)
-
-    here = math.log(start)
-    down = excess(here) < 0  # too few: the penalty must fall
-    if down:
-        most = mean_nonzero(codec, rows[:: max(1, len(rows) // _FLOOR_ROWS)], _FLOOR * start)
-        if most < _ENOUGH * count:
-            raise _too_few(count, most, _FLOOR * start)
-    before: list[float] = []
-    for _ in range(_MOST_STEPS):
-        there = here + (-_STEP if down else _STEP)
-        if (excess(there) < 0) != down:
-            break
-        here = there
-        before.append(excess(here))
-        if down and len(before) > 2 and math.log(1e-3) < before[-3] > before[-1] - _STILL:
-            raise _too_few(count, count * math.exp(excess(here)), math.exp(here))
-    else:
-        raise _too_few(count, count * math.exp(excess(here)), math.exp(here))
-    ends = sorted((here, there))
+    few = rows[:: max(1, len(rows) // _FLOOR_ROWS)]
+    _, here = _bracket(_excess(codec, few, count), math.log(start), count, _ENOUGH)
+    excess = _excess(codec, rows, count)
+    ends = _bracket(excess, here, count)
     slope = min(3.0, max(0.1, (excess(ends[0]) - excess(ends[1])) / _STEP))
     return math.exp(brentq(excess, *ends, xtol=PRECISION / 10)), slope
 
 
-def _too_few(count: float, most: float, lam: float) -> ShareNotReachedError:
-    return ShareNotReachedError(
-        f"N0 is to be {count:.4g}, but the codes have {most:.4g} non-zero coefficients at a penalty of {lam:.3g}"
+def _excess(codec: Codec, rows: Tensor, count: float) -> Callable[[float], float]:
+    """What is above 0 where the penalty, given by its logarithm, is too small: the logarithm of N0 over the count."""
+
+    @cache
+    def excess(log_lam: float) -> float:
+        return math.log(max(mean_nonzero(codec, rows, math.exp(log_lam)), _FEWEST * count) / count)
+
+    return excess
+
+
+def _bracket(excess: Callable[[float], float], here: float, count: float, share: float = 1.0) -> tuple[float, float]:
+    """Logarithms of two penalties, the smaller first, between which N0 is a share of the number that is wanted.
+
+    Raises:
+        ShareNotReachedError: N0 stays below.
+    """
+    wanted = math.log(share)
+    down = excess(here) < wanted  # too few: the penalty must fall
+    passed = [excess(here)]
+    for _ in range(_MOST_STEPS):
+        there = here + (-_STEP if down else _STEP)
+        if (excess(there) < wanted) != down:
+            return min(here, there), max(here, there)
+        here = there
+        passed.append(excess(here))
+        if down and len(passed) > 2 and math.log(_SOME) < passed[-3] > passed[-1] - _STILL:
+            break
+    raise ShareNotReachedError(
+        f"N0 is to be {count:.4g}, but the codes have {count * math.exp(excess(here)):.4g} non-zero coefficients at a "
+        f"penalty of {math.exp(here):.3g}"
     )
 
 

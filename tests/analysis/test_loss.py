@@ -1,5 +1,6 @@
 """What replacing activations costs a model, beside a plain loop over documents."""
 
+import contextlib
 import math
 import sys
 from pathlib import Path
@@ -271,10 +272,9 @@ def test_processes_that_share_the_documents_have_the_sums_of_one(model, arms, re
     monkeypatch.setattr(measure, "from_all_ranks", alone)
     for number in range(processes):
         monkeypatch.setattr(measure, "rank", lambda number=number: number)
-        try:
+        with contextlib.suppress(ValueError):  # a process that alone has no document
             found = model_loss(model, arms, ALL)
-        except ValueError as error:  # of a process that alone has no document
-            assert "leave no prediction to judge" in str(error)
+    assert len(shares) == processes
     np.testing.assert_array_equal(found.sums.tokens, report.sums.tokens)
     for name, each in report.sums.arms.items():
         np.testing.assert_allclose(found.sums.arms[name], each, rtol=1e-5, atol=1e-5)

@@ -301,7 +301,8 @@ def test_what_cannot_be_reached_is_seen_on_few_rows():
     codec = Dictionary(dictionary().atoms, lam=1.0, coder=coder)
     with pytest.raises(ShareNotReachedError, match="N0 is to be 39, but"):
         penalty_of_count(codec, torch.randn(2048, 16, generator=torch.Generator().manual_seed(1)), 39, 1.0)
-    assert coder.rows == [2048, 256]
+    assert 3 < len(coder.rows) < 30
+    assert set(coder.rows) == {256}
 
 
 def test_a_number_that_no_longer_grows_is_given_up():

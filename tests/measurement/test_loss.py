@@ -10,14 +10,15 @@ import pytest
 import torch
 import transformers
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sparsecode_control import MatchedGaussian, RandomDictionary
 from sparsecode_transformer import TransformerActivations
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from sparsecode_pl import SparseCodingModule, load_results, measure
+from sparsecode_pl import Dictionary, SparseCodingModule, load_results, measure
+from sparsecode_pl.analysis.loss import codec_loss
 from sparsecode_pl.cli import main
-from sparsecode_pl.data import TensorActivations, generator
+from sparsecode_pl.data import ActivationStore, TensorActivations, generator
 from sparsecode_pl.measurement import trainer
 from sparsecode_pl.measurement.loss import LOSS
 from sparsecode_pl.measurement.report import print_table
@@ -279,6 +280,25 @@ def test_the_command_line_takes_it_as_a_flag_also_of_a_store(language_model, tex
     assert "What the model loses" in capsys.readouterr().out
     main(["report", "out/version_0"])
     assert "What the model loses" in capsys.readouterr().out
+
+
+def test_a_store_whose_model_has_changed_is_refused(language_model, text, tmp_path):
+    folder = shutil.copytree(language_model, tmp_path / "model")
+    layer(str(folder), text, store=str(tmp_path / "store")).prepare_data()
+    stored = ActivationStore(str(tmp_path / "store"), val_split=0.3, unseen_split=0.0)
+    dictionary = Dictionary.random(48, 16, generator(1), lam=0.5)
+    assert codec_loss(dictionary, stored, controls=False).documents > 5
+    weights = load_file(folder / "model.safetensors")
+    for name, each in weights.items():
+        if "mlp" in name:
+            each.mul_(1.5)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    changed = ActivationStore(str(tmp_path / "store"), val_split=0.3, unseen_split=0.0)
+    with pytest.raises(ValueError, match=r"gives other activations now: half of \d+ rows .* The model has changed"):
+        codec_loss(dictionary, changed, controls=False)
+    shutil.rmtree(folder)
+    with pytest.raises(ValueError, match=r"The model or the text of a store may be gone"):
+        codec_loss(dictionary, ActivationStore(str(tmp_path / "store"), val_split=0.3), controls=False)
 
 
 def test_intervals_of_the_mean_over_dictionaries_are_of_the_same_documents(records):
