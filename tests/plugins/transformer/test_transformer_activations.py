@@ -264,6 +264,14 @@ def test_the_provenance_makes_the_same_again(small, text, monkeypatch):
     )
 
 
+def test_a_store_knows_the_words_of_its_text(small, text, tmp_path):
+    data = activations(small, text, layers=1, store=str(tmp_path / "store"))
+    data.cache()
+    stored, tokens = ActivationStore(str(tmp_path / "store")).source, data.source.columns["token_id"]
+    assert stored.vocabulary.strings == data.source.vocabulary.strings
+    assert all(stored.vocabulary.strings[token] for token in tokens.tolist())
+
+
 def test_a_filled_store_is_read_by_activation_store(small, text, tmp_path):
     data = activations(small, text, store=str(tmp_path / "store"), shard_rows=500)
     data.prepare_data()
