@@ -68,35 +68,23 @@ class TextCapture:
 
     # --- the model and the text ------------------------------------------------------------------------------------
 
+    @property
+    def _weights(self) -> dict[str, Any]:
+        """How the model is loaded, with its head or without."""
+        names = ("revision", "dtype", "trust_remote_code", "random_weights", "randomise")
+        return {name: getattr(self.recipe, name) for name in names} | {"device": self.device}
+
     @cached_property
     def model(self) -> "PreTrainedModel":
         """The model, loaded."""
-        recipe = self.recipe
-        rank_zero_info(f"loading {short_name(recipe.model_name_or_path)}")
-        return load_model(
-            recipe.model,
-            revision=recipe.revision,
-            dtype=recipe.dtype,
-            device=self.device,
-            trust_remote_code=recipe.trust_remote_code,
-            random_weights=recipe.random_weights,
-            randomise=recipe.randomise,
-        )
+        rank_zero_info(f"loading {short_name(self.recipe.model_name_or_path)}")
+        return load_model(self.recipe.model, **self._weights)
 
     @cached_property
     def whole(self) -> WholeModel:
         """The model with its head, loaded; its body then serves as `model`, so that it is not in memory twice."""
-        recipe = self.recipe
-        rank_zero_info(f"loading {short_name(recipe.model_name_or_path)} to run it")
-        whole = load_whole_model(
-            recipe.model,
-            revision=recipe.revision,
-            dtype=recipe.dtype,
-            device=self.device,
-            trust_remote_code=recipe.trust_remote_code,
-            random_weights=recipe.random_weights,
-            randomise=recipe.randomise,
-        )
+        rank_zero_info(f"loading {short_name(self.recipe.model_name_or_path)} to run it")
+        whole = load_whole_model(self.recipe.model, **self._weights)
         self.model = whole.body
         return whole
 

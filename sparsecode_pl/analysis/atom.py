@@ -10,12 +10,12 @@ class Token(NamedTuple):
     Attributes:
         text: as it stands in running text, with the space before a word; the number of the token, such as "#512", where
             its text is not known.
-        value: coefficient of the atom there; None where the token is no row, or its code is not known.
+        value: coefficient of the atom there.
         after_gap: whether tokens before it are left out, because they are no rows.
     """
 
     text: str
-    value: float | None
+    value: float
     after_gap: bool = False
 
 

@@ -39,7 +39,22 @@ class Origin:
     hook: str | None = None
 
 
-class Autoencoder:
+class _Penalised:
+    """What has a penalty that can be set."""
+
+    _lam: float
+
+    @property
+    def lam(self) -> float:
+        """Penalty that codes are scored at; NaN until it is set, or `Autoencoder.adapt_penalty` has found it."""
+        return self._lam
+
+    @lam.setter
+    def lam(self, value: float) -> None:
+        self._lam = check_penalty(value)
+
+
+class Autoencoder(_Penalised):
     """A trained sparse autoencoder that encodes by itself, with its own encoder.
 
     It is a `Codec`. A feature activation times the norm of its row of the decoder is the coefficient of a unit atom, so
@@ -115,15 +130,6 @@ class Autoencoder:
         self.settings = dict(settings or {})
         self.centre = torch.zeros_like(self.bias)
         self._lam = math.nan
-
-    @property
-    def lam(self) -> float:
-        """Penalty that the own codes are scored at; NaN until `adapt_penalty` or an assignment has set it."""
-        return self._lam
-
-    @lam.setter
-    def lam(self, value: float) -> None:
-        self._lam = check_penalty(value)
 
     @property
     def d_model(self) -> int:
@@ -248,7 +254,7 @@ class Autoencoder:
         return x.to(self.atoms)
 
 
-class DecoderCodec:
+class DecoderCodec(_Penalised):
     """The decoder of an autoencoder, with codes that a coder finds. It is a `Codec`.
 
     What is coded are the activations minus what the reconstruction adds to them (`Autoencoder.offset`), in the units of
@@ -276,15 +282,6 @@ class DecoderCodec:
         self.autoencoder = autoencoder
         self.coder: BoundCoder = coder.bind(autoencoder.atoms)
         self._lam = autoencoder.lam
-
-    @property
-    def lam(self) -> float:
-        """Penalty that codes are found at unless another is given; at first that of the autoencoder."""
-        return self._lam
-
-    @lam.setter
-    def lam(self, value: float) -> None:
-        self._lam = check_penalty(value)
 
     @property
     def atoms(self) -> Tensor:

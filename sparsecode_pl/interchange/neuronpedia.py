@@ -39,9 +39,8 @@ def write_neuronpedia(
     """Write the atoms as `batch-000.json`, `batch-001.json` ..., at most 128 atoms in each.
 
     Atoms that are never active are written too, so that an atom's place is its number. Examples without text are left
-    out, and tokens whose coefficient is not known get 0. Of a band, `bin_contains` is the share of the atom's
-    activations in it, `bin_min` and `bin_max` are the smallest and the largest coefficient among its examples. A row
-    counts as a prompt of one token.
+    out. Of a band, `bin_contains` is the share of the atom's activations in it, `bin_min` and `bin_max` are the
+    smallest and the largest coefficient among its examples. A row counts as a prompt of one token.
 
     Args:
         folder: made if need be. Batches in it are replaced, other files stay.
@@ -128,7 +127,7 @@ def _activation(example: Example, low: float, high: float, share: float) -> dict
 
     SAEDashboard marks the strongest examples by a `bin_min` and a `bin_contains` of -1.
     """
-    values = [_number(token.value or 0.0) for token in example.tokens]
+    values = [_number(token.value) for token in example.tokens]
     values[example.place] = _number(example.value)
     return {
         "bin_min": _number(low),

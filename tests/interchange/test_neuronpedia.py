@@ -91,7 +91,7 @@ def batch(path) -> Batch:
 
 
 TOP = Example(
-    5, 2.0, (Token("[CLS]", None), Token("The", 0.0), Token(" moon\n", 2.0), Token(" </script>", 0.51239)), place=2
+    5, 2.0, (Token("[CLS]", 0.0), Token("The", 0.0), Token(" moon\n", 2.0), Token(" </script>", 0.51239)), place=2
 )
 WEAK = [Example(row, value, (Token(" sun", value),)) for row, value in ((6, 0.5), (7, 0.25))]
 ATOM = Atom(

@@ -28,16 +28,12 @@ class Passages:
             largest: coefficient of the darkest shade, > 0.
         """
         parts: list[str] = []
-        unknown = False  # whether the tokens before this one are of unknown coefficient
         place, scale, known = example.place, SHADES / largest, self._known
         for number, token in enumerate(example.tokens):
             text = token.text
             space, body = known.get(text) or self._add(text)
             value = token.value
             is_row = number == place
-            if unknown != (value is None and not is_row):
-                parts.append("</span>" if unknown else "<span class=n>")
-                unknown = not unknown
             if token.after_gap:
                 parts.append(_GAP)
             if is_row:
@@ -46,8 +42,6 @@ class Passages:
                 parts.append(f'{space}<i class=s{_shade(value * scale)} title="{value:.3g}">{body}</i>')
             else:
                 parts.append(space + body)
-        if unknown:
-            parts.append("</span>")
         return Markup("".join(parts))  # noqa: S704  every text in it was escaped
 
     def _add(self, text: str) -> tuple[str, str]:

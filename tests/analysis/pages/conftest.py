@@ -90,7 +90,7 @@ class MadeUp:
             for number, word in enumerate(words[start : place + self.around + 1])
         ]
         if start == 0:
-            tokens.insert(0, Token("[CLS]", None))
+            tokens.insert(0, Token("[CLS]", 0.0))
             place += 1
         return Example(row, value, tuple(tokens), place - start, trained, exact, quantile, row // 20)
 

@@ -11,14 +11,14 @@ from sparsecode_pl.analysis.pages.visible import visible
 
 def test_a_passage_as_it_stands_in_the_page():
     tokens = (
-        Token("[CLS]", None),
+        Token("[CLS]", 0.0),
         Token("The", 0.0),
         Token(" moon", 2.0),
         Token(" rose", 0.5),
         Token(" there", 0.0, after_gap=True),
     )
     assert Passages().text(Example(7, 2.0, tokens, place=2), largest=2.0) == (
-        "<span class=n>[CLS]</span>The <mark class=s10>moon</mark>"
+        "[CLS]The <mark class=s10>moon</mark>"
         ' <i class=s3 title="0.5">rose</i><span class=w title="tokens left out">…</span> there'
     )
 
@@ -31,12 +31,7 @@ def test_shades_grow_with_the_coefficient_up_to_the_last():
     assert (shades[0], shades[-1]) == (1, SHADES)
 
 
-def test_a_row_of_unknown_coefficient_around_it_is_marked_by_its_own():
-    html = Passages().text(Example(0, 1.0, (Token("a", None), Token("b", None), Token("c", None)), place=1), 1.0)
-    assert html == "<span class=n>a</span><mark class=s10>b</mark><span class=n>c</span>"
-
-
-@given(st.lists(st.tuples(st.text(max_size=5), st.none() | st.floats(0, 1), st.booleans()), min_size=1), st.data())
+@given(st.lists(st.tuples(st.text(max_size=5), st.floats(0, 1), st.booleans()), min_size=1), st.data())
 def test_any_text_is_shown_whole_and_nothing_of_it_is_a_tag(parts, data):
     tokens = tuple(Token(*part) for part in parts)
     place = data.draw(st.integers(0, len(tokens) - 1))
